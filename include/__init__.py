@@ -1,0 +1,1 @@
+"""What the platform ships to Beam, Snowflake, functions and the dashboards."""

@@ -1,0 +1,1 @@
+"""The platform on one machine: stand-ins for the managed services, and what starts them."""

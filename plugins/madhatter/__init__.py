@@ -1,0 +1,1 @@
+"""How the DAGs do what they name: one noun a module."""
