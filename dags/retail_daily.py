@@ -1,0 +1,42 @@
+"""Daily: rolls a complete day of hours up into the day marts.
+
+Reads   marts.sales_hourly and core.* of the day; asset `sales_hour`, all 24 of a day, or `correction` for a day that got
+        late events after it was rolled up.
+Writes  marts.sales_daily, marts.product_daily, `ops.day`; asset `sales_day`.
+
+On failure  clear the task: a day is recomputed as a whole, in one transaction.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import (
+    DAG,
+    DayWindow,
+    PartitionedAssetTimetable,
+    RollupMapper,
+    StartOfDayMapper,
+    WaitForAll,
+)
+
+from madhatter.announce import RollUpDays
+from madhatter.partitions import correction, sales_hour
+from madhatter.policy import DEFAULT_ARGS
+
+with DAG(
+    "retail_daily",
+    doc_md=__doc__,
+    schedule=PartitionedAssetTimetable(
+        assets=sales_hour | correction,
+        partition_mapper_config={
+            sales_hour: RollupMapper(
+                upstream_mapper=StartOfDayMapper(), window=DayWindow(), wait_policy=WaitForAll()
+            ),
+            correction: StartOfDayMapper(),
+        },
+    ),
+    catchup=False,
+    max_active_runs=1,
+    default_args=DEFAULT_ARGS,
+    tags=["retail", "day"],
+):
+    RollUpDays(task_id="roll_up")

@@ -1,0 +1,49 @@
+"""Hourly: one closed hour of retail events, from Kafka offsets to the sales marts.
+
+Reads   topics in include/contracts, by offset; the ledger `ops.slice` says which are next.
+Writes  core.*, marts.sales_hourly, ops.dead_letter, `ops.slice` committed; asset `sales_hour` (partition = hour), which
+        `retail_daily` rolls up; asset `correction` (partition = day) for late events of a day that is rolled up already.
+
+On failure  retries re-attach to the running Dataflow job. Nothing is visible before `publish` commits, so clearing from
+            `plan` is always safe: the slice keeps its offsets. A held slice (`audit` failed) does not stop later hours.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG, CronPartitionTimetable
+
+from madhatter.announce import AnnounceCorrections, AnnounceHours
+from madhatter.audit import AuditSlice
+from madhatter.dataflow import LaunchPipeline
+from madhatter.kafka import HourClosedSensor
+from madhatter.planning import PlanSlice
+from madhatter.policy import DEFAULT_ARGS
+from madhatter.publish import PublishSlice
+from madhatter.settings import settings
+from madhatter.staging import StageSlice
+
+with DAG(
+    "retail_hourly",
+    doc_md=__doc__,
+    schedule=CronPartitionTimetable(settings().cadence, timezone="UTC", run_offset=-1),
+    start_date=settings().start,
+    catchup=True,
+    max_active_runs=1,
+    default_args=DEFAULT_ARGS,
+    tags=["retail", "hour"],
+):
+    closed = HourClosedSensor(task_id="hour_closed")
+    plan = PlanSlice(task_id="plan")
+    transform = LaunchPipeline(
+        task_id="transform",
+        template="hourly",
+        job_name=plan.output["slice_id"],
+        parameters=plan.output["parameters"],
+    )
+    stage = StageSlice(task_id="stage", slice=plan.output)
+    audit = AuditSlice(task_id="audit", slice=stage.output)
+    publish = PublishSlice(task_id="publish", slice=stage.output)
+    announce = AnnounceHours(task_id="announce")
+    correct = AnnounceCorrections(task_id="correct", slice=stage.output)
+
+    closed >> plan >> transform >> stage >> audit >> publish >> [announce, correct]

@@ -1,0 +1,1 @@
+"""The pipelines: `hourly` (batch) and what they are made of."""

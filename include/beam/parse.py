@@ -1,0 +1,212 @@
+"""Turns raw records into the contract's tables, and what cannot be turned into dead letters with a reason.
+
+An event is accepted whole or not at all: one bad line makes it a dead letter. The structs that `make contract`
+generates check names, types, lengths and enums (msgspec); this module checks what a type cannot say: decimals,
+minimums, time windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from include.beam.source import Records
+from include.contracts.contract import Column, Contract, Table, generated
+
+MICROSECONDS = pa.timestamp("us")
+MICROSECONDS_UTC = pa.timestamp("us", "UTC")
+MAX_PAYLOAD = 1_000_000
+Reasons = dict[int, str]
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """Tables by name, without position columns; `events` says for every row of a table its record's index.
+    `reasons`: record index -> why it is a dead letter."""
+
+    tables: dict[str, pa.Table]
+    events: dict[str, np.ndarray[Any, Any]]
+    reasons: Reasons = field(default_factory=dict)
+
+
+class Parser:
+    """Parses the records of one topic."""
+
+    def __init__(self, topic: str) -> None:
+        module = generated(topic)
+        self.contract: Contract = module.CONTRACT
+        self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(module.Event).decode
+
+    def parse(self, records: Records) -> Parsed:
+        """Every record becomes rows or a reason; none is dropped, no input raises."""
+        events: list[Any] = []
+        positions: list[int] = []
+        reasons: Reasons = {}
+        decode = self.decode
+        for index, value in enumerate(records.values):
+            try:
+                events.append(decode(value))
+                positions.append(index)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                reasons[index] = _reason(value, error)
+        origin = np.array(positions, dtype=np.int64)
+        arrivals = pa.array(records.arrivals_ms, pa.int64()).cast(pa.timestamp("ms")).cast(MICROSECONDS).take(origin)
+        columns: dict[str, dict[str, pa.Array]] = {}
+        rows_of: dict[str, np.ndarray[Any, Any]] = {}
+        faults: Reasons = {}  # index in `events` -> reason
+        for table in self.contract.tables:
+            rows, parents = _rows(table, events)
+            made = {
+                c.name: _column(c, rows, _Place(table, parents, rows), faults)
+                for c in table.columns
+                if not c.is_inherited
+            }
+            if table.array is None:
+                self._check_time(made["event_ts"], arrivals, faults)
+            else:
+                root = columns[self.contract.tables[0].name]
+                made |= {c.name: root[c.name].take(parents) for c in table.columns if c.is_inherited}
+            columns[table.name], rows_of[table.name] = made, parents
+        reasons |= {positions[event]: reason for event, reason in faults.items()}
+        tables = {}
+        for table in self.contract.tables:
+            rows, parents = pa.table({c.name: columns[table.name][c.name] for c in table.columns}), rows_of[table.name]
+            if faults:
+                keep = ~np.isin(parents, np.fromiter(faults, dtype=np.int64))
+                rows, parents = rows.filter(pa.array(keep)), parents[keep]
+            tables[table.name], rows_of[table.name] = rows, origin[parents]
+        return Parsed(tables, rows_of, reasons)
+
+    def _check_time(self, event_ts: pa.Array, arrivals: pa.Array, faults: Reasons) -> None:
+        """event_ts lies in the contract's window: not before accepted_from, not too far ahead of arrival."""
+        earliest = pa.scalar(self.contract.accepted_from.replace(tzinfo=None), MICROSECONDS)
+        ahead = timedelta(seconds=self.contract.accepted_ahead_s)
+        for index in _true(pc.less(event_ts, earliest)):
+            faults.setdefault(index, f"event_ts: {event_ts[index]} is before {self.contract.accepted_from:%Y-%m-%d}")
+        for index in _true(pc.greater(event_ts, pc.add(arrivals, pa.scalar(ahead)))):
+            late = f"is more than {self.contract.accepted_ahead_s} s ahead of its arrival at {arrivals[index]}"
+            faults.setdefault(index, f"event_ts: {event_ts[index]} {late}")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Finds the event of a row and says where the row is."""
+
+    table: Table
+    parents: np.ndarray[Any, Any]
+    rows: list[Any]
+
+    def event(self, row: int) -> int:
+        return int(self.parents[row])
+
+    def path(self, row: int, column: Column) -> str:
+        if self.table.array is None:
+            return column.path
+        first = int(np.searchsorted(self.parents, self.parents[row]))
+        return f"{self.table.array}[{row - first}].{column.path}"
+
+
+def _rows(table: Table, events: list[Any]) -> tuple[list[Any], np.ndarray[Any, Any]]:
+    """The structs that become rows of a table, and for each the index of its event."""
+    if table.array is None:
+        return events, np.arange(len(events), dtype=np.int64)
+    arrays = list(map(attrgetter(table.array), events))
+    lengths = np.fromiter(map(len, arrays), dtype=np.int64, count=len(arrays))
+    return [row for array in arrays for row in array], np.repeat(np.arange(len(events), dtype=np.int64), lengths)
+
+
+def _column(column: Column, rows: list[Any], place: _Place, faults: Reasons) -> pa.Array:
+    """The column's values over all rows; a value it cannot hold becomes null and its event a fault."""
+    values = list(map(_getter(column.path), rows))
+    if column.kind == "number":
+        return _decimals(column, values, place, faults)
+    kind = {
+        "string": pa.string(),
+        "integer": pa.int64(),
+        "timestamp": MICROSECONDS_UTC,
+        "date": pa.date32(),
+        "boolean": pa.bool_(),
+    }[column.kind]
+    array = _array(
+        values, kind, lambda row, error: faults.setdefault(place.event(row), f"{place.path(row, column)}: {error}")
+    )
+    return array.cast(MICROSECONDS) if column.kind == "timestamp" else array
+
+
+def _getter(path: str) -> Callable[[Any], Any]:
+    """Value at a path; null where an object above it is missing."""
+    if "." not in path:
+        return attrgetter(path)
+    first, rest = path.split(".", 1)
+    inner = _getter(rest)
+
+    def get(row: Any) -> Any:
+        above = getattr(row, first)
+        return None if above is None else inner(above)
+
+    return get
+
+
+def _array(values: list[Any], kind: pa.DataType, fault: Callable[[int, Exception], Any]) -> pa.Array:
+    """The values as one array. Where that fails, the values that cause it become null, each told to `fault`."""
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, ValueError, UnicodeError):
+        kept = list(values)
+        for row, value in enumerate(values):
+            try:
+                pa.scalar(value, kind)
+            except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, ValueError, UnicodeError) as error:
+                kept[row] = None
+                fault(row, error)
+        return pa.array(kept, kind)
+
+
+def _decimals(column: Column, values: list[Decimal | None], place: _Place, faults: Reasons) -> pa.Array:
+    digits, decimals = column.precision
+
+    def fault(row: int, _: Exception) -> None:
+        text = f"{values[row]} does not fit {digits - decimals} digits and {decimals} decimals"
+        faults.setdefault(place.event(row), f"{place.path(row, column)}: {text}")
+
+    array = _array(values, pa.decimal128(digits, decimals), fault)
+    if column.minimum is not None and len(array):
+        for row in _true(pc.less(array, pa.scalar(Decimal(column.minimum), array.type))):
+            text = f"{values[row]} is below the minimum {column.minimum}"
+            faults.setdefault(place.event(row), f"{place.path(row, column)}: {text}")
+    return array
+
+
+def _true(mask: pa.Array) -> Iterable[int]:
+    """Indices where a mask holds; nulls do not."""
+    if not pc.any(mask).as_py():
+        return ()
+    return [int(index) for index in pc.indices_nonzero(mask).to_pylist()]
+
+
+def _reason(value: bytes, error: Exception) -> str:
+    """What is wrong with a message that is no event of this contract, in words."""
+    if not value:
+        return "empty message"
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8: byte {error.start} is 0x{value[error.start]:02x}"
+    if isinstance(error, RecursionError):
+        return "not an event: nested too deep"
+    text = str(error)
+    if isinstance(error, msgspec.ValidationError):
+        return text.replace(" - at `$.", " at `").replace("`$`", "the message")
+    return f"not JSON: {text}"
+
+
+def payload_text(value: bytes) -> str:
+    """A dead letter's payload as text. Bad bytes are escaped; what is over 1 MB is cut, the archive has all."""
+    return value[:MAX_PAYLOAD].decode("utf-8", "backslashreplace").replace("\x00", "\\x00")

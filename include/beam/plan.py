@@ -1,0 +1,152 @@
+"""The plan of a slice and the manifest of its files: the two JSON files between Airflow and a pipeline.
+
+plan.json      what to read: the slice, its topics, chunks of offsets, where to write.
+manifest.json  what was written: per chunk the files with rows and bytes, offsets delivered, holes, event hours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from include import storage
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Offsets [start, end) of one partition."""
+
+    topic: str
+    partition: int
+    start: int
+    end: int
+
+    @property
+    def name(self) -> str:
+        """File stem of what comes from this chunk: the same chunk always writes the same names."""
+        return f"{self.topic}-{self.partition}-{self.start}-{self.end}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one run of `hourly` reads and where it writes. `store` is the base URI."""
+
+    slice_id: str
+    store: str
+    chunks: tuple[Chunk, ...]
+
+    @property
+    def folder(self) -> str:
+        return slice_folder(self.store, self.slice_id)
+
+    def write(self) -> str:
+        """Writes plan.json; returns its URI."""
+        uri = storage.join(self.folder, "plan.json")
+        storage.write_json(uri, asdict(self))
+        return uri
+
+    @staticmethod
+    def read(uri: str) -> Plan:
+        """Reads plan.json. Raises FileNotFoundError or ValueError with the URI."""
+        raw = storage.read_json(uri)
+        try:
+            return Plan(raw["slice_id"], raw["store"], tuple(Chunk(**chunk) for chunk in raw["chunks"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{uri} is not a plan: {error!r}") from error
+
+
+def slice_folder(store: str, slice_id: str) -> str:
+    """Where a slice's plan, staged files and manifest are."""
+    return storage.join(store, "slices", slice_id)
+
+
+def cut(topic: str, partition: int, start: int, end: int, size: int) -> list[Chunk]:
+    """Chunks of at most `size` offsets that cover [start, end) without gap or overlap; none when it is empty."""
+    return [Chunk(topic, partition, at, min(at + size, end)) for at in range(start, end, size)]
+
+
+@dataclass(frozen=True)
+class File:
+    """A Parquet file of the slice; `path` is below the slice's folder."""
+
+    table: str
+    path: str
+    rows: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class ChunkResult:
+    """What a chunk gave. delivered + holes = end - start; hours are event hours, ISO, UTC."""
+
+    chunk: Chunk
+    files: tuple[File, ...]
+    delivered: int
+    holes: int
+    dead_letters: int
+    hours: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All chunk results of a slice; `seconds` is the pipeline's own running time."""
+
+    slice_id: str
+    results: tuple[ChunkResult, ...]
+    seconds: float
+
+    @staticmethod
+    def uri(store: str, slice_id: str) -> str:
+        return storage.join(slice_folder(store, slice_id), "manifest.json")
+
+    def write(self, store: str) -> str:
+        """Writes manifest.json; returns its URI."""
+        uri = Manifest.uri(store, self.slice_id)
+        storage.write_json(uri, asdict(self))
+        return uri
+
+    @staticmethod
+    def read(store: str, slice_id: str) -> Manifest:
+        """Reads a slice's manifest. Raises FileNotFoundError when its pipeline has not ended."""
+        raw = storage.read_json(Manifest.uri(store, slice_id))
+        return Manifest(raw["slice_id"], tuple(map(_result, raw["results"])), raw["seconds"])
+
+    def files(self, table: str) -> list[File]:
+        """The files of one table, by name."""
+        return sorted((f for r in self.results for f in r.files if f.table == table), key=lambda file: file.path)
+
+    def hours(self) -> list[str]:
+        """All event hours touched, in order."""
+        return sorted({hour for result in self.results for hour in result.hours})
+
+    def check_covers(self, plan: Plan) -> None:
+        """Raises ValueError unless every planned chunk is here once, with every offset delivered or a hole."""
+        planned, found = sorted(map(_key, plan.chunks)), sorted(_key(result.chunk) for result in self.results)
+        if planned != found:
+            missing = [key for key in planned if key not in found]
+            foreign = [key for key in found if key not in planned]
+            raise ValueError(f"manifest of {self.slice_id}: missing chunks {missing}, foreign or doubled {foreign}")
+        for result in self.results:
+            chunk = result.chunk
+            if result.delivered + result.holes != chunk.end - chunk.start:
+                raise ValueError(
+                    f"manifest of {self.slice_id}: {chunk.name} delivered {result.delivered} and has {result.holes} "
+                    f"holes, together not {chunk.end - chunk.start} offsets"
+                )
+
+
+def _key(chunk: Chunk) -> tuple[str, int, int, int]:
+    return chunk.topic, chunk.partition, chunk.start, chunk.end
+
+
+def _result(raw: Mapping[str, Any]) -> ChunkResult:
+    files: Iterable[Mapping[str, Any]] = raw["files"]
+    return ChunkResult(
+        chunk=Chunk(**raw["chunk"]),
+        files=tuple(File(**file) for file in files),
+        delivered=raw["delivered"],
+        holes=raw["holes"],
+        dead_letters=raw["dead_letters"],
+        hours=tuple(raw["hours"]),
+    )

@@ -1,0 +1,94 @@
+"""Writes one chunk: its tables, dead letters and raw archive, each as a Parquet file that appears whole."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from include import storage
+from include.beam.parse import MICROSECONDS, Parsed, Parser, payload_text
+from include.beam.plan import Chunk, ChunkResult, File, Plan
+from include.beam.source import Records
+
+DEAD_LETTER = "dead_letter"
+
+
+@cache
+def parser(topic: str) -> Parser:
+    """A topic's parser, made once a process."""
+    return Parser(topic)
+
+
+def write_chunk(plan: Plan, chunk: Chunk, records: Records) -> ChunkResult:
+    """Parses and writes the records of a chunk; the result names every file that belongs to the slice."""
+    parsed = parser(chunk.topic).parse(records)
+    tables = {name: _positioned(plan, chunk, records, parsed, name) for name in parsed.tables}
+    tables[DEAD_LETTER] = _dead_letters(plan, chunk, records, parsed)
+    files = []
+    for name, table in tables.items():
+        if table.num_rows:
+            path = f"{name}/{chunk.name}.parquet"
+            size = storage.write_table(storage.join(plan.folder, path), table)
+            files.append(File(name, path, table.num_rows, size))
+    _archive(plan, chunk, records)
+    hours = sorted(
+        {moment.isoformat() for name in parsed.tables for moment in pc.unique(tables[name]["event_hour"]).to_pylist()}
+    )
+    return ChunkResult(
+        chunk=chunk,
+        files=tuple(files),
+        delivered=len(records),
+        holes=chunk.end - chunk.start - len(records),
+        dead_letters=len(parsed.reasons),
+        hours=tuple(hours),
+    )
+
+
+def _position(plan: Plan, chunk: Chunk, records: Records, index: np.ndarray) -> dict[str, pa.Array]:  # type: ignore[type-arg]
+    """Columns that say where rows stand in the log; `index`: the record of each row."""
+    count = len(index)
+    arrivals = pa.array(np.array(records.arrivals_ms, dtype=np.int64)[index]).cast(pa.timestamp("ms"))
+    return {
+        "slice_id": pa.repeat(plan.slice_id, count),
+        "topic": pa.repeat(chunk.topic, count),
+        "partition": pa.repeat(pa.scalar(chunk.partition, pa.int64()), count),
+        "offset": pa.array(np.array(records.offsets, dtype=np.int64)[index]),
+        "arrival_ts": arrivals.cast(MICROSECONDS),
+    }
+
+
+def _positioned(plan: Plan, chunk: Chunk, records: Records, parsed: Parsed, name: str) -> pa.Table:
+    table = parsed.tables[name]
+    hour = pc.floor_temporal(table["event_ts"], unit="hour")
+    columns = {"event_hour": hour, **_position(plan, chunk, records, parsed.events[name])}
+    for column, values in columns.items():
+        table = table.append_column(column, values)
+    return table
+
+
+def _dead_letters(plan: Plan, chunk: Chunk, records: Records, parsed: Parsed) -> pa.Table:
+    index = np.array(sorted(parsed.reasons), dtype=np.int64)
+    return pa.table(
+        {
+            **_position(plan, chunk, records, index),
+            "reason": pa.array([parsed.reasons[int(at)] for at in index], pa.string()),
+            "payload": pa.array([payload_text(records.values[at]) for at in index], pa.string()),
+        }
+    )
+
+
+def _archive(plan: Plan, chunk: Chunk, records: Records) -> None:
+    """The raw bytes as they arrived, by offsets: what a replay reads when the log has expired."""
+    table = pa.table(
+        {
+            "offset": pa.array(records.offsets, pa.int64()),
+            "arrival_ts": pa.array(records.arrivals_ms, pa.int64()).cast(pa.timestamp("ms")),
+            "key": pa.array(records.keys, pa.binary()),
+            "value": pa.array(records.values, pa.binary()),
+        }
+    )
+    folder = storage.join(plan.store, "archive", chunk.topic, str(chunk.partition))
+    storage.write_table(storage.join(folder, f"{chunk.name}.parquet"), table)

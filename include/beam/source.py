@@ -1,0 +1,89 @@
+"""Reads chunks of offsets from Kafka: every committed record between start and end, and no other."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from include.beam.plan import Chunk
+
+STALL_S = 60.0
+BATCH = 20_000
+SETTINGS: dict[str, Any] = {
+    "group.id": "hourly",  # required by the client; nothing is ever committed to it
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "error",  # an expired offset is a loss to be told, never a jump
+    "isolation.level": "read_committed",
+    "enable.partition.eof": True,
+    "fetch.min.bytes": 1_000_000,
+    "fetch.wait.max.ms": 20,
+    "fetch.message.max.bytes": 16_777_216,
+    "queued.min.messages": 1_000_000,
+    "queued.max.messages.kbytes": 131_072,
+}
+
+
+class ChunkError(RuntimeError):
+    """A chunk that cannot be read whole: topic, partition, offsets and cause."""
+
+
+@dataclass
+class Records:
+    """Columns of a chunk, in log order. arrivals_ms: broker time, ms since the epoch."""
+
+    offsets: list[int] = field(default_factory=list)
+    arrivals_ms: list[int] = field(default_factory=list)
+    keys: list[bytes | None] = field(default_factory=list)
+    values: list[bytes] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+
+class ChunkReader:
+    """A consumer that is moved from chunk to chunk."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self.consumer = Consumer({**SETTINGS, "bootstrap.servers": bootstrap_servers})
+
+    def read(self, chunk: Chunk) -> Records:
+        """All records with start <= offset < end. Offsets that hold none (transaction markers, aborted records) are
+        missing from the result. Raises ChunkError when the log no longer has them or stops answering."""
+        where = f"{chunk.topic}[{chunk.partition}] {chunk.start}..{chunk.end - 1}"
+        self.consumer.assign([TopicPartition(chunk.topic, chunk.partition, chunk.start)])
+        records = Records()
+        offsets, arrivals, keys, values = records.offsets, records.arrivals_ms, records.keys, records.values
+        heard = time.monotonic()
+        while True:
+            messages = self.consumer.consume(BATCH, 0.5)
+            if messages:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > STALL_S:
+                raise ChunkError(f"{where}: no answer from the broker for {STALL_S:.0f} s; read {len(offsets)} records")
+            for message in messages:
+                if error := message.error():
+                    if error.code() == KafkaError._PARTITION_EOF:
+                        if int(message.offset() or 0) >= chunk.end:
+                            return records
+                        raise ChunkError(f"{where}: the log ends at {message.offset()}; was the topic truncated?")
+                    if error.code() == KafkaError._AUTO_OFFSET_RESET:
+                        raise ChunkError(
+                            f"{where}: these offsets have left the log ({error.str()}); replay the archive"
+                        )
+                    raise ChunkError(f"{where}: {error.str()}") from KafkaException(error)
+                offset: int = message.offset()  # type: ignore[assignment]
+                if offset >= chunk.end:
+                    return records
+                offsets.append(offset)
+                arrivals.append(message.timestamp()[1])
+                keys.append(message.key())
+                values.append(message.value() or b"")
+            if offsets and offsets[-1] == chunk.end - 1:
+                return records
+
+    def close(self) -> None:
+        self.consumer.close()

@@ -1,0 +1,1 @@
+"""One ODCS file a topic, and what `make contract` derives from it."""

@@ -1,0 +1,14 @@
+"""`make contract`: writes what the contracts say."""
+
+from __future__ import annotations
+
+import sys
+
+from include.contracts.generate import write
+from include.contracts.odcs import ContractError, read_all
+
+try:
+    changed = write(read_all())
+except ContractError as error:
+    sys.exit(f"contract error: {error}")
+sys.stdout.write("".join(f"wrote {path}\n" for path in changed) or "everything is as the contracts say\n")

@@ -1,0 +1,1 @@
+"""One YAML a dashboard; madhatter.dashboards reads them as package data."""

@@ -1,0 +1,1 @@
+"""SQL by layer: migrations, core, dimensions, marts, ops."""

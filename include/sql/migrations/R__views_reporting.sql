@@ -1,0 +1,88 @@
+-- Grain: one row per hour, country and channel.
+create or replace view reporting.sales_by_hour copy grants as
+select * from marts.sales_hourly;
+
+-- Grain: one row per day, country and channel: rolled up days, and the hours so far of days that are not.
+create or replace view reporting.sales_by_day copy grants as
+with
+
+open_days as (
+    select
+        to_date(order_hour) as order_date,
+        country,
+        channel,
+        sum(orders) as orders,
+        sum(return_orders) as return_orders,
+        sum(units) as units,
+        sum(gross_sales) as gross_sales,
+        sum(returned_sales) as returned_sales,
+        sum(net_sales) as net_sales
+    from marts.sales_hourly
+    where to_date(order_hour) not in (select order_date from ops.day)
+    group by all
+),
+
+final as (
+    select * from marts.sales_daily
+    union all
+    select * from open_days
+)
+
+select * from final;
+
+-- Grain: one row per day, country and product, of days that are rolled up.
+create or replace view reporting.product_by_day copy grants as
+select
+    product_daily.order_date,
+    product_daily.country,
+    product_daily.product_id,
+    product.product_name,
+    product_daily.orders,
+    product_daily.units,
+    product_daily.net_sales
+from marts.product_daily
+left join core.product on product_daily.product_id = product.product_id and product.is_current;
+
+-- Grain: one row per slice, with the counts of all its partitions.
+create or replace view reporting.slice_status copy grants as
+with
+
+counts as (
+    select
+        slice_id,
+        sum(delivered) as delivered,
+        sum(published) as published,
+        sum(duplicates) as duplicates,
+        sum(dead_letters) as dead_letters,
+        sum(erased) as erased,
+        sum(holes) as holes
+    from ops.slice_partition
+    group by slice_id
+),
+
+final as (
+    select
+        slice.slice_id,
+        slice.kind,
+        slice.window_start,
+        slice.window_end,
+        slice.state,
+        counts.delivered,
+        counts.published,
+        counts.duplicates,
+        counts.dead_letters,
+        counts.erased,
+        counts.holes,
+        slice.hours_touched,
+        slice.planned_ts as planned_at,
+        slice.committed_ts as committed_at,
+        slice.plan_s,
+        slice.transform_s,
+        slice.stage_s,
+        slice.audit_s,
+        slice.publish_s
+    from ops.slice
+    left join counts on slice.slice_id = counts.slice_id
+)
+
+select * from final;

@@ -1,0 +1,72 @@
+-- Grain: one row per thing that is false about slice :slice_id; nothing is published unless this is empty.
+with
+
+partitions as (
+    select *
+    from ops.slice_partition
+    where slice_id = :slice_id
+),
+
+rejected as (
+    select
+        topic,
+        partition,
+        count(*) as dead_letters
+    from ops.dead_letter
+    where slice_id = :slice_id
+    group by topic, partition
+),
+
+visible as (
+    select
+        topic,
+        partition,
+        count(*) as published
+    from ops.event
+    where slice_id = :slice_id
+    group by topic, partition
+),
+
+twice as (
+    select
+        event_id,
+        to_date(event_ts) as event_date,
+        count(*) as times
+    from ops.event
+    where event_ts >= :first_day and event_ts < :past_last_day
+    group by event_id, to_date(event_ts)
+    having count(*) > 1
+),
+
+final as (
+    select partitions.topic || '[' || partitions.partition || ']: delivered ' || partitions.delivered || ' and '
+        || partitions.holes || ' holes are not the ' || (partitions.end_offset - partitions.start_offset)
+        || ' offsets of the slice' as fault
+    from partitions
+    where partitions.delivered + partitions.holes <> partitions.end_offset - partitions.start_offset
+    union all
+    select partitions.topic || '[' || partitions.partition || ']: delivered ' || partitions.delivered
+        || ' are not published ' || partitions.published || ' + duplicates ' || partitions.duplicates
+        || ' + dead letters ' || partitions.dead_letters || ' + erased ' || partitions.erased as fault
+    from partitions
+    where
+        partitions.delivered
+        <> partitions.published + partitions.duplicates + partitions.dead_letters + partitions.erased
+    union all
+    select partitions.topic || '[' || partitions.partition || ']: ' || coalesce(rejected.dead_letters, 0)
+        || ' dead letters are stored, the manifest has ' || partitions.dead_letters as fault
+    from partitions
+    left join rejected on partitions.topic = rejected.topic and partitions.partition = rejected.partition
+    where partitions.dead_letters <> coalesce(rejected.dead_letters, 0)
+    union all
+    select partitions.topic || '[' || partitions.partition || ']: ' || coalesce(visible.published, 0)
+        || ' events are in core, the ledger has ' || partitions.published as fault
+    from partitions
+    left join visible on partitions.topic = visible.topic and partitions.partition = visible.partition
+    where partitions.published <> coalesce(visible.published, 0)
+    union all
+    select 'event ' || twice.event_id || ' of ' || twice.event_date || ' is in core ' || twice.times || ' times' as fault
+    from twice
+)
+
+select fault from final

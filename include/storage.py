@@ -1,0 +1,70 @@
+"""Files by URI: file:///... on a laptop, gs://... in production, through the same calls.
+
+A file is written under a temporary name and renamed, so that a reader sees it whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+
+def locate(uri: str) -> tuple[Any, str]:
+    """The filesystem of a URI and the path in it. Raises ValueError with the URI when it has no usable scheme."""
+    try:
+        filesystem, path = fs.FileSystem.from_uri(uri)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{uri!r} is not a storage URI such as file:///data or gs://bucket/data: {error}") from error
+    return filesystem, path
+
+
+def join(uri: str, *parts: str) -> str:
+    """A URI below another."""
+    return posixpath.join(uri, *parts)
+
+
+def write_whole(uri: str, write: Callable[[Any], None]) -> int:
+    """Writes a file by `write(sink)`, then gives it its name; returns its size in bytes."""
+    filesystem, path = locate(uri)
+    folder = posixpath.dirname(path)
+    filesystem.create_dir(folder, recursive=True)
+    # Outside the name's own pattern, so that no reader of *.parquet or *.json can meet it.
+    part = posixpath.join(folder, f".{posixpath.basename(path)}.{uuid.uuid4().hex}.part")
+    try:
+        with filesystem.open_output_stream(part) as sink:
+            write(sink)
+        size = filesystem.get_file_info(part).size
+        filesystem.move(part, path)
+    except BaseException:
+        if filesystem.get_file_info(part).type != fs.FileType.NotFound:
+            filesystem.delete_file(part)
+        raise
+    return int(size)
+
+
+def write_table(uri: str, table: pa.Table) -> int:
+    """Writes a table as zstd Parquet; returns its size in bytes."""
+    return write_whole(uri, lambda sink: pq.write_table(table, sink, compression="zstd", compression_level=1))
+
+
+def write_json(uri: str, value: Any) -> int:
+    """Writes a value as JSON; returns its size in bytes."""
+    data = json.dumps(value, indent=1).encode()
+    return write_whole(uri, lambda sink: sink.write(data))
+
+
+def read_json(uri: str) -> Any:
+    """The value in a JSON file. Raises FileNotFoundError naming the URI."""
+    filesystem, path = locate(uri)
+    try:
+        with filesystem.open_input_file(path) as source:
+            return json.loads(source.read())
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{uri} does not exist") from error

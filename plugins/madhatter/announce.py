@@ -1,0 +1,77 @@
+"""Tells what the ledger now covers: hours to roll up, days to correct. Hints only; the ledger stays the truth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import BaseOperator, Context
+
+from madhatter.partitions import correction, hours_completed, sales_day, sales_hour, window
+
+
+class AnnounceHours(BaseOperator):
+    """Emits `sales_hour` for the hours that this window completes. Skipped when it completes none, because a task that
+    succeeds without naming partitions would announce the run's own key."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(outlets=[sales_hour], **kwargs)
+
+    def execute(self, context: Context) -> list[str]:
+        from airflow.sdk.exceptions import AirflowSkipException
+
+        own = window(context)
+        hours = hours_completed(own.start, own.end)
+        if not hours:
+            raise AirflowSkipException(f"the hour of {own.start:%H:%M} goes on")
+        context["outlet_events"][sales_hour].add_partitions(hours)
+        return hours
+
+
+class AnnounceCorrections(BaseOperator):
+    """Emits `correction` for the days that the slice touched and that were rolled up before, with those days' keys."""
+
+    template_fields = ("slice",)
+
+    def __init__(self, *, slice: Any, **kwargs: Any) -> None:  # noqa: A002
+        super().__init__(outlets=[correction], **kwargs)
+        self.slice = slice
+
+    def execute(self, context: Context) -> list[str]:
+        from airflow.sdk.exceptions import AirflowSkipException
+
+        from madhatter import warehouse
+
+        days = warehouse.touched_days(self.slice["hours"])
+        with warehouse.session(context) as session:
+            done = session.rows(
+                "select order_date from ops.day where order_date in "
+                "(select value::date from table(flatten(input => parse_json(:days))))",
+                days=warehouse.json_list(days),
+            )
+        late = sorted(row["order_date"].isoformat() for row in done)
+        if not late:
+            raise AirflowSkipException("no day that was rolled up is touched")
+        context["outlet_events"][correction].add_partitions([f"{day}T00:00:00" for day in late])
+        return late
+
+
+class RollUpDays(BaseOperator):
+    """Recomputes the day marts: of the run's own day, or of all days that `slice` touched."""
+
+    template_fields = ("slice",)
+
+    def __init__(self, *, slice: Any = None, **kwargs: Any) -> None:  # noqa: A002
+        super().__init__(outlets=[sales_day] if slice is None else [], **kwargs)
+        self.slice = slice
+
+    def execute(self, context: Context) -> list[str]:
+        from madhatter import publish, warehouse
+
+        if self.slice is None:
+            days = [str(context["partition_key"])[:10]]  # type: ignore[typeddict-item]
+        else:
+            days = warehouse.touched_days(self.slice["hours"])
+        if days:
+            with warehouse.session(context) as session:
+                publish.roll_up(session, days)
+        return days

@@ -1,0 +1,118 @@
+"""Audits a staged slice with Great Expectations: the suites that the contracts state, pushed down to the warehouse."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from typing import Any
+
+from airflow.sdk import BaseOperator, Context
+
+from madhatter.settings import settings
+from madhatter.warehouse import CONNECTION
+
+
+class SliceHeld(RuntimeError):
+    """A rule of severity error is broken: the slice stays in staging until someone decides."""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A rule that does not hold: table, rule, what was observed."""
+
+    table: str
+    rule: str
+    severity: str
+    observed: str
+
+
+class AuditSlice(BaseOperator):
+    """Runs all suites over the slice. A broken rule of severity error holds the slice and fails the task without a
+    retry; a warning is logged and stored in the ledger."""
+
+    template_fields = ("slice",)
+
+    def __init__(self, *, slice: Any, conn_id: str = CONNECTION, **kwargs: Any) -> None:  # noqa: A002
+        super().__init__(**kwargs)
+        self.slice, self.conn_id = slice, conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        from airflow.sdk.exceptions import AirflowFailException
+
+        from include import storage
+        from include.beam.plan import slice_folder
+        from madhatter import ledger, warehouse
+
+        began = time.monotonic()
+        slice_id = self.slice["slice_id"]
+        # Nothing staged, nothing to say about it; most of the task's time is the import of Great Expectations.
+        broken = audit(self.conn_id, slice_id) if self.slice["hours"] else []
+        storage.write_json(
+            storage.join(slice_folder(settings().store, slice_id), "audit.json"), [asdict(rule) for rule in broken]
+        )
+        for rule in broken:
+            self.log.warning("%s: staging.%s breaks %s: %s", rule.severity, rule.table, rule.rule, rule.observed)
+        errors = [rule for rule in broken if rule.severity == "error"]
+        words = "; ".join(f"{rule.table}: {rule.rule} ({rule.observed})" for rule in broken) or "all rules hold"
+        with warehouse.session(context) as session:
+            session.run(
+                "update ops.slice set audit_result = :words, state = :state where slice_id = :slice_id",
+                words=words[:1024],
+                state="held" if errors else "audited",
+                slice_id=slice_id,
+            )
+            ledger.record_seconds(session, slice_id, "audit", time.monotonic() - began)
+        if errors:
+            raise AirflowFailException(
+                f"slice {slice_id} is held, nothing of it is visible: {words}. Mend the cause and clear this run from "
+                "transform, or see docs/runbook.md (slice held)"
+            )
+        return dict(self.slice)
+
+
+def audit(conn_id: str, slice_id: str) -> list[Broken]:
+    """The broken rules over the staged rows of a slice."""
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    import great_expectations as gx
+    from airflow.providers.snowflake.hooks.snowflake import SnowflakeHook
+
+    from include.contracts.contract import contract, topics
+
+    gx_context = gx.get_context(mode="ephemeral")
+    gx_context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
+    hook = SnowflakeHook(snowflake_conn_id=conn_id)
+    arguments = hook._get_conn_params()  # what the hook itself connects with: keys, host, session parameters
+    source = gx_context.data_sources.add_sql(
+        name="warehouse",
+        connection_string=f"snowflake://{arguments['account']}",
+        kwargs={"connect_args": arguments},
+        create_temp_table=False,
+    )
+    broken: list[Broken] = []
+    for topic in topics():
+        suites = json.loads(files("include.contracts.generated").joinpath(f"{contract(topic).module}.suite.json").read_text())
+        for table, rules in suites.items():
+            # Slice ids are made by this platform from letters, digits and dashes.
+            asset = source.add_query_asset(name=table, query=f"select * from staging.{table} where slice_id = '{slice_id}'")
+            batch = asset.add_batch_definition_whole_table("slice").get_batch()
+            suite = gx.ExpectationSuite(name=table, expectations=[_expectation(gx, rule) for rule in rules])
+            outcome = batch.validate(suite)
+            broken += [_broken(table, result) for result in outcome.results if not result.success]
+    return broken
+
+
+def _expectation(gx: Any, rule: dict[str, Any]) -> Any:
+    name = "".join(part.title() for part in rule["type"].split("_"))
+    return getattr(gx.expectations, name)(**rule["kwargs"], meta=rule["meta"])
+
+
+def _broken(table: str, result: Any) -> Broken:
+    meta = result.expectation_config.meta
+    fault = result.exception_info or {}
+    observed = next((f"{v}" for k, v in fault.items() if k == "exception_message" and v), "")
+    seen = result.result.get("unexpected_percent")
+    share = f"{seen:.2f} % of rows" if seen is not None else json.dumps(result.result, default=str)[:200]
+    return Broken(table, meta["rule"], meta["severity"], observed or share)

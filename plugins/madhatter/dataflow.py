@@ -1,0 +1,326 @@
+"""Dataflow: launch a Beam Flex template so that a task may die at any moment and its job still runs exactly once.
+
+The job's name is the key. Dataflow allows one active job of a name, so a retry looks the name up before it submits,
+and a lost reply, a killed worker, scheduler or triggerer leads back to the same job.
+
+Settings: MADHATTER_TEMPLATES, the URI below which the container specs lie (gs://bucket/templates; file:///... on a
+laptop), and MADHATTER_GCP_LOCATION, the region of the jobs. The project comes from the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from madhatter.settings import SettingError, settings
+
+if TYPE_CHECKING:
+    from airflow.providers.google.cloud.hooks.dataflow import DataflowHook
+    from airflow.sdk import Context
+
+JOB_NAME = re.compile(r"[a-z]([-a-z0-9]{0,1022}[a-z0-9])?")
+SUCCEEDED = {"JOB_STATE_DONE", "JOB_STATE_DRAINED", "JOB_STATE_UPDATED"}
+TERMINAL = SUCCEEDED | {"JOB_STATE_FAILED", "JOB_STATE_CANCELLED"}
+ENDING = {"JOB_STATE_CANCELLING", "JOB_STATE_DRAINING"}
+RPC_TIMEOUT_S = 30
+# A job that is active but not listed: the list may be a little behind.
+RIVAL_PATIENCE_S = 30
+# A job just launched may be unknown to a replica of the service; a job that stays unknown is gone.
+NOT_FOUND_PATIENCE_S = 60
+
+
+def check_job_name(name: str) -> str:
+    """The name itself. Raises ValueError with a legal neighbour when Dataflow would refuse it."""
+    if JOB_NAME.fullmatch(name):
+        return name
+    legal = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    hint = f"; for instance {legal!r}" if JOB_NAME.fullmatch(legal) else ""
+    raise ValueError(
+        f"{name!r} is no Dataflow job name: lower-case letters, digits and hyphens, first a letter, last no hyphen"
+        f"{hint}. Correct job_name of this task."
+    )
+
+
+def console_link(project_id: str, location: str, job_id: str) -> str:
+    """The job's page in the Google Cloud console."""
+    return f"https://console.cloud.google.com/dataflow/jobs/{location}/{job_id}?project={project_id}"
+
+
+class LaunchPipeline(BaseOperator):
+    """Run a Flex template to its end; waits in the triggerer.
+
+    An active job of this name is attached to; one that is DONE is the result at once, nothing is submitted; after
+    FAILED or CANCELLED a new job gets the name. To compute a finished job again, give another job_name.
+
+    A retry, a kill -9 or a restart of any Airflow process never ends the job. A person who clears or marks the waiting
+    task does: then the trigger cancels the job, and the next try submits anew. A task that is killed before it waits
+    leaves the job running for the next try.
+
+    template: name of the container spec `<MADHATTER_TEMPLATES>/<template>.json`.
+    parameters: of the template; numbers become text.
+    project_id, location: by default the connection's project and the setting.
+    poll_s: longest pause between two looks at the job.
+    patience_s: how long the API may be out of reach before the task fails.
+    Returns {"job_id": ..., "job_name": ..., "state": ...}.
+    Raises AirflowException with the job's last error message and its console link.
+    """
+
+    template_fields: Sequence[str] = ("template", "job_name", "parameters", "project_id", "location")
+
+    def __init__(
+        self,
+        *,
+        template: str,
+        job_name: str,
+        parameters: dict[str, str | int | float],
+        project_id: str | None = None,
+        location: str | None = None,
+        gcp_conn_id: str = "google_cloud_default",
+        poll_s: float = 15,
+        patience_s: float = 600,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.template = template
+        self.job_name = job_name
+        self.parameters = parameters
+        self.project_id = project_id
+        self.location = location
+        self.gcp_conn_id = gcp_conn_id
+        self.poll_s = poll_s
+        self.patience_s = patience_s
+
+    def execute(self, context: Context) -> dict[str, str]:  # noqa: ARG002 - Airflow's signature
+        check_job_name(self.job_name)
+        hook = self._hook()
+        self.location = self.location or settings().gcp_location
+        self.project_id = self.project_id or hook.project_id
+        if not self.project_id:
+            raise ValueError(
+                f"No project for job {self.job_name}: set `project` of connection {self.gcp_conn_id!r}, or project_id"
+            )
+        job = self._find_or_submit(hook)
+        # The reply to a launch has no state yet.
+        state = job.get("currentState", "JOB_STATE_QUEUED")
+        link = console_link(self.project_id, self.location, job["id"])
+        self.log.info("Dataflow job %s is %s: %s", self.job_name, state, link)
+        if state != "JOB_STATE_DONE":
+            self.defer(
+                trigger=PipelineEnded(
+                    job_id=job["id"],
+                    project_id=self.project_id,
+                    location=self.location,
+                    gcp_conn_id=self.gcp_conn_id,
+                    poll_s=self.poll_s,
+                    patience_s=self.patience_s,
+                ),
+                method_name="execute_complete",
+                kwargs={"was_ending": state in ENDING},
+                timeout=self.execution_timeout,
+            )
+        return self._result(job["id"], state)
+
+    def execute_complete(self, context: Context, event: dict[str, str], was_ending: bool) -> dict[str, str]:
+        """After the wait. event: the trigger's; was_ending: the job was being cancelled when this task found it."""
+        if "error" in event:
+            raise AirflowException(
+                f"{event['error']} Job {self.job_name} may still run: a retry attaches to it. {event['link']}"
+            )
+        if was_ending:
+            return self.execute(context)
+        if event["state"] in SUCCEEDED:
+            return self._result(event["job_id"], event["state"])
+        raise AirflowException(
+            f"Dataflow job {self.job_name} ({event['job_id']}) ended as {event['state']}; a retry submits it again. "
+            f"{event['link']}\n{self._last_error(event)}"
+        )
+
+    def _hook(self) -> DataflowHook:
+        from airflow.providers.google.cloud.hooks.dataflow import DataflowHook
+
+        return DataflowHook(gcp_conn_id=self.gcp_conn_id)
+
+    def _find(self, hook: DataflowHook) -> dict[str, Any] | None:
+        """The newest job of this name."""
+        jobs = hook.get_conn().projects().locations().jobs()
+        request = jobs.list(projectId=self.project_id, location=self.location, name=self.job_name)
+        found: list[dict[str, Any]] = []
+        while request is not None:
+            reply = request.execute(num_retries=hook.num_retries)
+            found += reply.get("jobs", [])
+            request = jobs.list_next(request, reply)
+        return max(found, key=lambda job: str(job["createTime"]), default=None)
+
+    def _find_or_submit(self, hook: DataflowHook) -> dict[str, Any]:
+        """The active or finished job of this name, or a new one."""
+        deadline = time.monotonic() + RIVAL_PATIENCE_S
+        while True:
+            job = self._find(hook)
+            if job is not None and job["currentState"] not in TERMINAL - {"JOB_STATE_DONE"}:
+                return job
+            if (job := self._submit(hook)) is not None:
+                return job
+            if time.monotonic() > deadline:
+                raise AirflowException(
+                    f"Dataflow says that a job named {self.job_name} is active in {self.location}, but does not list "
+                    "it. Look for it in the console; a retry asks again."
+                )
+            time.sleep(1)
+
+    def _submit(self, hook: DataflowHook) -> dict[str, Any] | None:
+        """Launch the template. None when a job of this name is active: one that was submitted a moment ago."""
+        from googleapiclient.errors import HttpError
+
+        base = os.environ.get("MADHATTER_TEMPLATES")
+        if not base:
+            raise SettingError("MADHATTER_TEMPLATES is not set: give the URI of the folder of template specs")
+        uri = f"{base.rstrip('/')}/{self.template}.json"
+        launch = {
+            "jobName": self.job_name,
+            "containerSpecGcsPath": uri,
+            "parameters": {name: str(value) for name, value in self.parameters.items()},
+        }
+        try:
+            job: dict[str, Any] = hook.launch_job_with_flex_template(
+                body={"launchParameter": launch}, location=self.location, project_id=self.project_id
+            )
+        except HttpError as error:
+            if error.status_code == 409:
+                return None
+            text = f"Dataflow refused to launch {uri} as {self.job_name}: HTTP {error.status_code}, {error.reason}"
+            # The same request would be refused again.
+            raise (AirflowFailException if error.status_code == 400 else AirflowException)(text) from error
+        self.log.info("Submitted %s as Dataflow job %s", uri, job["id"])
+        return job
+
+    def _result(self, job_id: str, state: str) -> dict[str, str]:
+        return {"job_id": job_id, "job_name": self.job_name, "state": state}
+
+    def _last_error(self, event: dict[str, str]) -> str:
+        hook = self._hook()
+        try:
+            messages = hook.get_conn().projects().locations().jobs().messages()
+            request = messages.list(
+                projectId=event["project_id"],
+                location=event["location"],
+                jobId=event["job_id"],
+                minimumImportance="JOB_MESSAGE_ERROR",
+            )
+            texts: list[str] = []
+            while request is not None:
+                reply = request.execute(num_retries=hook.num_retries)
+                texts += [message["messageText"] for message in reply.get("jobMessages", [])]
+                request = messages.list_next(request, reply)
+        except Exception as error:  # the job's failure must be told, whatever its messages do
+            return f"Its messages could not be read: {error}"
+        return texts[-1] if texts else "It left no error message."
+
+
+class PipelineEnded(BaseTrigger):
+    """Fires once when a job has reached any of its end states, or when the API was out of reach for patience_s.
+
+    Event: {"job_id", "project_id", "location", "link"} with either "state" or "error" (a sentence).
+    """
+
+    def __init__(
+        self, job_id: str, project_id: str, location: str, gcp_conn_id: str, poll_s: float, patience_s: float
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.job_id = job_id
+        self.project_id = project_id
+        self.location = location
+        self.gcp_conn_id = gcp_conn_id
+        self.poll_s = poll_s
+        self.patience_s = patience_s
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        names = ("job_id", "project_id", "location", "gcp_conn_id", "poll_s", "patience_s")
+        return f"{__name__}.{type(self).__name__}", {name: getattr(self, name) for name in names}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        from google.api_core.exceptions import GoogleAPICallError, NotFound, RetryError, ServerError, TooManyRequests
+
+        started = answered = time.monotonic()
+        async with await self._client() as client:
+            while True:
+                try:
+                    state = await self._state(client)
+                except (GoogleAPICallError, RetryError) as error:
+                    patience_s = self.patience_s if isinstance(error, ServerError | TooManyRequests | RetryError) else 0
+                    if isinstance(error, NotFound):
+                        patience_s = min(self.patience_s, NOT_FOUND_PATIENCE_S)
+                    if time.monotonic() - answered >= patience_s:
+                        yield self._event(error=f"Dataflow gives no answer on job {self.job_id}: {error}.")
+                        return
+                    self.log.warning("Dataflow does not answer on job %s, asking again: %s", self.job_id, error)
+                else:
+                    answered = time.monotonic()
+                    if state in TERMINAL:
+                        yield self._event(state=state)
+                        return
+                # Short jobs are noticed soon, long ones cost few calls.
+                await asyncio.sleep(min(max(0.5, (time.monotonic() - started) / 10), self.poll_s))
+
+    async def on_kill(self) -> None:
+        """Cancel the job after a person cleared or marked the waiting task.
+
+        Airflow also comes here when this triggerer lost the trigger to another one: then the task still waits, and the
+        job goes on.
+        """
+        from asgiref.sync import sync_to_async
+
+        if await sync_to_async(self._task_still_waits)():
+            self.log.info("Another triggerer has taken over the wait for job %s.", self.job_id)
+            return
+        await sync_to_async(self._cancel)()
+        self.log.info("Requested the cancellation of Dataflow job %s.", self.job_id)
+
+    async def _client(self) -> Any:
+        """One client for the whole wait: the hook's own calls open a new channel each."""
+        from asgiref.sync import sync_to_async
+
+        # The import takes half a second: not in the triggerer's event loop.
+        hook_class, client_class = await sync_to_async(_import_clients)()
+        return await hook_class(gcp_conn_id=self.gcp_conn_id).initialize_client(client_class)
+
+    async def _state(self, client: Any) -> str:
+        request = {"project_id": self.project_id, "location": self.location, "job_id": self.job_id}
+        job = await client.get_job(request=request, timeout=RPC_TIMEOUT_S)
+        return str(job.current_state.name)
+
+    def _event(self, **outcome: str) -> TriggerEvent:
+        place = {"job_id": self.job_id, "project_id": self.project_id, "location": self.location}
+        link = console_link(self.project_id, self.location, self.job_id)
+        return TriggerEvent({**place, "link": link, **outcome})  # type: ignore[no-untyped-call]
+
+    def _task_still_waits(self) -> bool:
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        task = self.task_instance
+        if task is None:
+            return False
+        states = RuntimeTaskInstance.get_task_states(
+            dag_id=task.dag_id, run_ids=[task.run_id], task_ids=[task.task_id], map_index=task.map_index
+        )
+        return "deferred" in states.get(task.run_id, {}).values()
+
+    def _cancel(self) -> None:
+        from airflow.providers.google.cloud.hooks.dataflow import DataflowHook
+
+        hook = DataflowHook(gcp_conn_id=self.gcp_conn_id, cancel_timeout=None)
+        hook.cancel_job(job_id=self.job_id, project_id=self.project_id, location=self.location)
+
+
+def _import_clients() -> tuple[Any, Any]:
+    from airflow.providers.google.cloud.hooks.dataflow import AsyncDataflowHook
+    from google.cloud.dataflow_v1beta3 import JobsV1Beta3AsyncClient
+
+    return AsyncDataflowHook, JobsV1Beta3AsyncClient

@@ -1,0 +1,114 @@
+"""The ledger in the warehouse: claims, states and counts of slices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from madhatter.slices import Claim, Place
+from madhatter.warehouse import Warehouse
+
+Kind = Literal["hour", "backfill"]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A slice as the ledger has it. Times are UTC."""
+
+    slice_id: str
+    kind: str
+    window_start: datetime
+    window_end: datetime
+    state: str
+    claims: tuple[Claim, ...]
+
+    @property
+    def offsets(self) -> int:
+        """How many offsets the slice owns."""
+        return sum(claim.end - claim.start for claim in self.claims)
+
+
+def find(warehouse: Warehouse, slice_id: str) -> Slice | None:
+    """The slice with this id, None when it was never planned."""
+    found = warehouse.rows("select * from ops.slice where slice_id = :slice_id", slice_id=slice_id)
+    if not found:
+        return None
+    row = found[0]
+    parts = warehouse.rows(
+        "select * from ops.slice_partition where slice_id = :slice_id order by topic, partition", slice_id=slice_id
+    )
+    claims = tuple(map(_claim, parts))
+    return Slice(slice_id, row["kind"], row["window_start"], row["window_end"], row["state"], claims)
+
+
+def last_claims(warehouse: Warehouse) -> dict[Place, Claim]:
+    """The newest claim of every partition, whatever became of its slice."""
+    rows = warehouse.rows(
+        "select * from ops.slice_partition "
+        "qualify row_number() over (partition by topic, partition order by end_offset desc, start_offset desc) = 1"
+    )
+    return {(claim.topic, claim.partition): claim for claim in map(_claim, rows)}
+
+
+def plan(
+    warehouse: Warehouse,
+    slice_id: str,
+    kind: Kind,
+    window: tuple[datetime, datetime],
+    claim: Callable[[dict[Place, Claim]], Iterable[Claim]],
+) -> Slice:
+    """Claims the slice once: under the plan lock, `claim` gets the newest claims and returns the slice's own. A slice
+    that is planned already is returned as it is, so that two planners agree."""
+    with warehouse.transaction():
+        # INSERTs do not wait for each other and keys are not enforced: this row is what planners queue at.
+        warehouse.run("update ops.plan_lock set holder = :slice_id, taken_ts = sysdate()", slice_id=slice_id)
+        known = find(warehouse, slice_id)
+        if known is not None:
+            return known
+        claims = tuple(claim(last_claims(warehouse)))
+        start, end = (moment.astimezone(UTC).replace(tzinfo=None) for moment in window)
+        warehouse.run(
+            "insert into ops.slice (slice_id, kind, window_start, window_end, state, planned_ts) "
+            "values (:slice_id, :kind, :start, :end, 'planned', sysdate())",
+            slice_id=slice_id,
+            kind=kind,
+            start=start,
+            end=end,
+        )
+        for one in claims:
+            warehouse.run(
+                "insert into ops.slice_partition "
+                "(slice_id, topic, partition, topic_id, leader_epoch, start_offset, end_offset) "
+                "values (:slice_id, :topic, :partition, :topic_id, :leader_epoch, :start, :end)",
+                slice_id=slice_id,
+                **vars(one),
+            )
+        return Slice(slice_id, kind, start, end, "planned", claims)
+
+
+def set_state(warehouse: Warehouse, slice_id: str, state: str) -> None:
+    """Moves a slice on."""
+    warehouse.run("update ops.slice set state = :state where slice_id = :slice_id", state=state, slice_id=slice_id)
+
+
+_STEPS = {"plan": "plan_s", "transform": "transform_s", "stage": "stage_s", "audit": "audit_s", "publish": "publish_s"}
+
+
+def record_seconds(warehouse: Warehouse, slice_id: str, step: str, seconds: float) -> None:
+    """Stores how long a step took; shown in reporting.slice_status."""
+    column = _STEPS[step]
+    sql = f"update ops.slice set {column} = :seconds where slice_id = :slice_id"
+    warehouse.run(sql, seconds=round(seconds, 2), slice_id=slice_id)
+
+
+def _claim(row: dict[str, Any]) -> Claim:
+    return Claim(
+        topic=row["topic"],
+        partition=row["partition"],
+        topic_id=row["topic_id"],
+        leader_epoch=row["leader_epoch"],
+        start=row["start_offset"],
+        end=row["end_offset"],
+    )

@@ -1,0 +1,83 @@
+"""Plans one slice: claims offsets in the ledger and writes the plan that the pipeline reads."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.sdk import BaseOperator, Context
+
+from madhatter.kafka import CONNECTION as KAFKA
+from madhatter.settings import settings
+
+
+class PlanSlice(BaseOperator):
+    """Returns {"slice_id", "plan_uri", "offsets", "parameters"}, the last for the template. Again, the same slice.
+
+    Far behind the clock, the oldest window takes everything up to the newest closed one and the windows in between
+    get empty slices."""
+
+    def __init__(self, *, kind: str = "hour", kafka_conn_id: str = KAFKA, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.kind, self.kafka_conn_id = kind, kafka_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        from include.beam.plan import Plan, cut
+        from include.contracts.contract import topics
+        from madhatter import kafka, ledger, slices, warehouse
+
+        began = time.monotonic()
+        slice_id, start, end, until = self.window(context)
+        client = kafka.client_settings(self.kafka_conn_id)
+        log = kafka.read_log(kafka.admin(client), topics(), until)
+        with warehouse.session(context) as session:
+            kind: ledger.Kind = "backfill" if self.kind == "backfill" else "hour"
+            planned = ledger.plan(session, slice_id, kind, (start, end), lambda last: slices.claim(log, last))
+            size = settings().chunk_size
+            chunks = [k for c in planned.claims for k in cut(c.topic, c.partition, c.start, c.end, size)]
+            uri = Plan(slice_id, settings().store, tuple(chunks)).write()
+            session.run("update ops.slice set plan_uri = :uri where slice_id = :id", uri=uri, id=slice_id)
+            ledger.record_seconds(session, slice_id, "plan", time.monotonic() - began)
+        self.log.info("slice %s: %s offsets in %s chunks", slice_id, planned.offsets, len(chunks))
+        return {
+            "slice_id": slice_id,
+            "plan_uri": uri,
+            "offsets": planned.offsets,
+            "parameters": {"plan": uri, "bootstrap_servers": client["bootstrap.servers"]},
+        }
+
+    def window(self, context: Context) -> tuple[str, datetime, datetime, datetime]:
+        """(slice id, window start, window end, arrival time that ends the slice)."""
+        from madhatter.partitions import window
+
+        now = datetime.now(UTC)
+        if self.kind == "backfill":
+            run = context["dag_run"].run_id
+            return backfill_id(run), datetime(1970, 1, 1, tzinfo=UTC), now, now
+        own = window(context)
+        return hour_id(own.start), own.start, own.end, reach(own.end, own.closes, now)
+
+
+def reach(end: datetime, closes: datetime, now: datetime) -> datetime:
+    """The arrival time up to which a window's slice reads: its own close, or the newest closed one when it is far
+    behind the clock."""
+    config = settings()
+    if now - closes <= config.catch_up_after:
+        return closes
+    windows_since: int = (now - config.tail - end) // config.window
+    return end + windows_since * config.window + config.tail
+
+
+def hour_id(start: datetime) -> str:
+    """A window's slice id, which is also a Dataflow job name."""
+    return f"hour-{start.astimezone(UTC):%Y%m%dt%H%M%S}"
+
+
+def backfill_id(run_id: str) -> str:
+    """A backfill's slice id: the same for every retry of the run."""
+    import hashlib
+
+    return f"backfill-{hashlib.sha256(run_id.encode()).hexdigest()[:16]}"
+
+

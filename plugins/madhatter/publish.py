@@ -1,0 +1,107 @@
+"""Publishes a slice: core, dead letters, dimensions, hour marts and ledger flip together in one transaction."""
+
+from __future__ import annotations
+
+import time
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator, Context
+
+if TYPE_CHECKING:
+    from madhatter.warehouse import Warehouse
+
+
+class PublishFault(RuntimeError):
+    """An equation about the slice is false; everything was rolled back."""
+
+
+class PublishSlice(BaseOperator):
+    """Makes the slice visible, once; run again it gives the same content. Returns what came in."""
+
+    template_fields = ("slice",)
+
+    def __init__(self, *, slice: Any, **kwargs: Any) -> None:  # noqa: A002
+        super().__init__(**kwargs)
+        self.slice = slice
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        from madhatter import ledger, warehouse
+
+        began = time.monotonic()
+        slice_id = self.slice["slice_id"]
+        with warehouse.session(context) as session:
+            try:
+                with session.transaction():
+                    publish(session, slice_id, self.slice["hours"])
+            except Exception:
+                # A COMMIT whose reply was lost has happened all the same: the ledger knows.
+                if not self._is_committed(slice_id):
+                    raise
+                self.log.warning("the reply to COMMIT was lost; the ledger says that slice %s is committed", slice_id)
+        with warehouse.session(context) as session:
+            ledger.record_seconds(session, slice_id, "publish", time.monotonic() - began)
+        return dict(self.slice)
+
+    def _is_committed(self, slice_id: str) -> bool:
+        from madhatter import ledger, warehouse
+
+        with warehouse.session() as session:
+            found = ledger.find(session, slice_id)
+        return found is not None and found.state == "committed"
+
+
+def publish(warehouse: Warehouse, slice_id: str, hours: list[str]) -> None:
+    """All of the publication but BEGIN and COMMIT: DML only. hours: event hours of the slice, ISO.
+
+    Raises PublishFault, to be rolled back, when the slice is held or an equation is false."""
+    from include.contracts.contract import contract, topics
+    from madhatter import ledger
+    from madhatter.warehouse import json_list, sql_files
+
+    warehouse.run("update ops.publish_lock set holder = :slice_id, taken_ts = sysdate()", slice_id=slice_id)
+    known = ledger.find(warehouse, slice_id)
+    if known is None or known.state not in ("audited", "committed"):
+        raise PublishFault(f"slice {slice_id} is {known.state if known else 'unknown'}: only an audited one is published")
+    # A slice that was published before may have touched other hours then.
+    before = warehouse.rows(
+        "select distinct date_trunc('hour', event_ts) as event_hour from ops.event where slice_id = :slice_id", slice_id=slice_id
+    )
+    touched = sorted({*hours, *(row["event_hour"].isoformat() for row in before)})
+    days = [date.fromisoformat(hour[:10]) for hour in touched] or [date(1970, 1, 1)]
+    parameters = {
+        "slice_id": slice_id,
+        "hours": json_list(touched),
+        "first_day": min(days).isoformat(),
+        "past_last_day": (max(days) + timedelta(days=1)).isoformat(),
+    }
+    for topic in topics():
+        tables = [table.name for table in contract(topic).tables]
+        for table in tables:
+            warehouse.run_file(f"core/{table}.sql", **parameters)
+        for row in warehouse.rows_of_file(f"core/{tables[0]}_counts.sql", **parameters):
+            warehouse.run(
+                "update ops.slice_partition set published = :published, duplicates = :duplicates, erased = :erased "
+                "where slice_id = :slice_id and topic = :topic and partition = :partition",
+                slice_id=slice_id,
+                **{name: row[name] for name in ("published", "duplicates", "erased", "topic", "partition")},
+            )
+    warehouse.run_file("ops/dead_letter.sql", **parameters)
+    for name in [*sql_files("dimensions"), *sql_files("marts/hour")]:
+        warehouse.run_file(name, **parameters)
+    if faults := warehouse.rows_of_file("ops/faults.sql", **parameters):
+        raise PublishFault(f"slice {slice_id}: " + "; ".join(str(row["fault"]) for row in faults[:10]))
+    warehouse.run(
+        "update ops.slice set state = 'committed', committed_ts = sysdate() where slice_id = :slice_id",
+        slice_id=slice_id,
+    )
+
+
+def roll_up(warehouse: Warehouse, days: list[str]) -> None:
+    """Recomputes the day marts of the days (ISO dates) and notes them in ops.day, in one transaction."""
+    from madhatter.warehouse import json_list, sql_files
+
+    with warehouse.transaction():
+        warehouse.run("update ops.publish_lock set holder = 'roll_up', taken_ts = sysdate()")
+        for name in [*sql_files("marts/day"), "ops/day.sql"]:
+            warehouse.run_file(name, days=json_list(days))

@@ -1,0 +1,124 @@
+"""The warehouse: SQL files of include/sql run over one connection, in transactions that end for certain."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from snowflake.connector import SnowflakeConnection
+
+CONNECTION = "snowflake_default"
+LOCK_TIMEOUT_S = 600
+STATEMENT_TIMEOUT_S = 1800
+_PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)\b")
+
+Row = dict[str, Any]
+
+
+class Warehouse:
+    """An open session. Rows come back as dicts with lower-case names."""
+
+    def __init__(self, connection: SnowflakeConnection) -> None:
+        self.connection = connection
+
+    def rows(self, sql: str, **parameters: Any) -> list[Row]:
+        """Runs one statement; :name in it is bound to the parameter of that name. Raises ProgrammingError."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(bound(sql), parameters)
+            names = [column.name.lower() for column in cursor.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def run(self, sql: str, **parameters: Any) -> int:
+        """Runs one statement and returns how many rows it changed."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(bound(sql), parameters)
+            return cursor.rowcount or 0
+
+    def run_file(self, name: str, **parameters: Any) -> None:
+        """Runs the statements of include/sql/`name` in order."""
+        for statement in statements(name):
+            self.run(statement, **parameters)
+
+    def rows_of_file(self, name: str, **parameters: Any) -> list[Row]:
+        """The rows of a file with one query."""
+        (statement,) = statements(name)
+        return self.rows(statement, **parameters)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commits at the end; on any error rolls back and raises it."""
+        self.run("begin")
+        try:
+            yield
+        except BaseException:
+            self.run("rollback")
+            raise
+        self.run("commit")
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+@contextmanager
+def session(context: Context | None = None, conn_id: str = CONNECTION) -> Iterator[Warehouse]:
+    """A session tagged with the running task, closed at the end. An open transaction is rolled back."""
+    from airflow.providers.snowflake.hooks.snowflake import SnowflakeHook
+
+    tag = {}
+    if context is not None:
+        ti = context["ti"]
+        tag = {"dag": ti.dag_id, "task": ti.task_id, "run": ti.run_id}
+    hook = SnowflakeHook(
+        snowflake_conn_id=conn_id,
+        session_parameters={
+            "QUERY_TAG": json.dumps(tag),
+            "TIMEZONE": "UTC",
+            "LOCK_TIMEOUT": LOCK_TIMEOUT_S,
+            "STATEMENT_TIMEOUT_IN_SECONDS": STATEMENT_TIMEOUT_S,
+        },
+    )
+    warehouse = Warehouse(hook.get_conn())
+    try:
+        yield warehouse
+    finally:
+        warehouse.close()
+
+
+@cache
+def statements(name: str) -> tuple[str, ...]:
+    """The statements of include/sql/`name`. They are separated by a semicolon at a line's end."""
+    text = files("include.sql").joinpath(name).read_text()
+    parts = re.split(r";[ \t]*(?:\n|\Z)", text)
+    return tuple(part.strip() for part in parts if _has_code(part))
+
+
+def sql_files(folder: str) -> list[str]:
+    """The SQL files of a folder of include/sql, by name."""
+    found = files("include.sql").joinpath(folder).iterdir()
+    return sorted(f"{folder}/{file.name}" for file in found if file.name.endswith(".sql"))
+
+
+def bound(sql: str) -> str:
+    """:name as the connector writes it, %(name)s; a cast such as value::date stays."""
+    return _PARAMETER.sub(r"%(\1)s", sql.replace("%", "%%"))
+
+
+def json_list(values: list[str]) -> str:
+    """A list as one parameter, for `parse_json(:hours)`."""
+    return json.dumps(values)
+
+
+def _has_code(part: str) -> bool:
+    return any(line.strip() and not line.strip().startswith("--") for line in part.splitlines())
+
+
+def touched_days(hours: Mapping[str, Any] | list[str]) -> list[str]:
+    """Days of event hours, in order."""
+    return sorted({hour[:10] for hour in hours})
