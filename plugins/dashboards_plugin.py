@@ -1,4 +1,4 @@
-"""Dashboards in Airflow's navigation: mounts madhatter.dashboards.app under /dashboards and shows it as a page of the UI."""
+"""Dashboards in Airflow's navigation: mounts madhatter.dashboards.app under /dashboards, shown as a page of the UI."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ASGI = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], 
 
 
 class DashboardsApp:
-    """Built on the first request: schedulers and task processes import this module too, and should not pay for a web application."""
+    """Built on the first request: schedulers and tasks import this module too."""
 
     @cached_property
     def _app(self) -> ASGI:
@@ -40,6 +40,5 @@ class DashboardsPlugin(AirflowPlugin):
             "nav_top_level": True,
             "url_route": "dashboards",
             "icon": "/dashboards/static/icon/icon.svg",
-            "icon_dark_mode": "/dashboards/static/icon/icon-dark.svg",
         }
     ]

@@ -4,7 +4,7 @@ The job's name is the key. Dataflow allows one active job of a name, so a retry 
 and a lost reply, a killed worker, scheduler or triggerer leads back to the same job.
 
 Settings: MADHATTER_TEMPLATES, the URI below which the container specs lie (gs://bucket/templates; file:///... on a
-laptop), and MADHATTER_GCP_LOCATION, the region of the jobs. The project comes from the connection.
+laptop), and MADHATTER_LOCATION, the region of the jobs. The project comes from the connection.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from madhatter.settings import SettingError, settings
+from madhatter.settings import SettingError
 
 if TYPE_CHECKING:
     from airflow.providers.google.cloud.hooks.dataflow import DataflowHook
     from airflow.sdk import Context
 
+DEFAULT_LOCATION = "europe-west1"
 JOB_NAME = re.compile(r"[a-z]([-a-z0-9]{0,1022}[a-z0-9])?")
 SUCCEEDED = {"JOB_STATE_DONE", "JOB_STATE_DRAINED", "JOB_STATE_UPDATED"}
 TERMINAL = SUCCEEDED | {"JOB_STATE_FAILED", "JOB_STATE_CANCELLED"}
@@ -66,7 +67,7 @@ class LaunchPipeline(BaseOperator):
 
     template: name of the container spec `<MADHATTER_TEMPLATES>/<template>.json`.
     parameters: of the template; numbers become text.
-    project_id, location: by default the connection's project and the setting.
+    project_id, location: by default the connection's project and MADHATTER_LOCATION.
     poll_s: longest pause between two looks at the job.
     patience_s: how long the API may be out of reach before the task fails.
     Returns {"job_id": ..., "job_name": ..., "state": ...}.
@@ -101,7 +102,7 @@ class LaunchPipeline(BaseOperator):
     def execute(self, context: Context) -> dict[str, str]:  # noqa: ARG002 - Airflow's signature
         check_job_name(self.job_name)
         hook = self._hook()
-        self.location = self.location or settings().gcp_location
+        self.location = self.location or os.environ.get("MADHATTER_LOCATION", DEFAULT_LOCATION)
         self.project_id = self.project_id or hook.project_id
         if not self.project_id:
             raise ValueError(
@@ -121,20 +122,20 @@ class LaunchPipeline(BaseOperator):
                     gcp_conn_id=self.gcp_conn_id,
                     poll_s=self.poll_s,
                     patience_s=self.patience_s,
+                    was_ending=state in ENDING,
                 ),
                 method_name="execute_complete",
-                kwargs={"was_ending": state in ENDING},
                 timeout=self.execution_timeout,
             )
         return self._result(job["id"], state)
 
-    def execute_complete(self, context: Context, event: dict[str, str], was_ending: bool) -> dict[str, str]:
-        """After the wait. event: the trigger's; was_ending: the job was being cancelled when this task found it."""
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, str]:
+        """After the wait. event: the trigger's."""
         if "error" in event:
             raise AirflowException(
                 f"{event['error']} Job {self.job_name} may still run: a retry attaches to it. {event['link']}"
             )
-        if was_ending:
+        if event["was_ending"]:
             return self.execute(context)
         if event["state"] in SUCCEEDED:
             return self._result(event["job_id"], event["state"])
@@ -204,7 +205,7 @@ class LaunchPipeline(BaseOperator):
     def _result(self, job_id: str, state: str) -> dict[str, str]:
         return {"job_id": job_id, "job_name": self.job_name, "state": state}
 
-    def _last_error(self, event: dict[str, str]) -> str:
+    def _last_error(self, event: dict[str, Any]) -> str:
         hook = self._hook()
         try:
             messages = hook.get_conn().projects().locations().jobs().messages()
@@ -227,11 +228,19 @@ class LaunchPipeline(BaseOperator):
 class PipelineEnded(BaseTrigger):
     """Fires once when a job has reached any of its end states, or when the API was out of reach for patience_s.
 
-    Event: {"job_id", "project_id", "location", "link"} with either "state" or "error" (a sentence).
+    was_ending: the job was already being cancelled or drained when the wait began.
+    Event: {"job_id", "project_id", "location", "link", "was_ending"} with either "state" or "error" (a sentence).
     """
 
     def __init__(
-        self, job_id: str, project_id: str, location: str, gcp_conn_id: str, poll_s: float, patience_s: float
+        self,
+        job_id: str,
+        project_id: str,
+        location: str,
+        gcp_conn_id: str,
+        poll_s: float,
+        patience_s: float,
+        was_ending: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.job_id = job_id
@@ -240,9 +249,10 @@ class PipelineEnded(BaseTrigger):
         self.gcp_conn_id = gcp_conn_id
         self.poll_s = poll_s
         self.patience_s = patience_s
+        self.was_ending = was_ending
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        names = ("job_id", "project_id", "location", "gcp_conn_id", "poll_s", "patience_s")
+        names = ("job_id", "project_id", "location", "gcp_conn_id", "poll_s", "patience_s", "was_ending")
         return f"{__name__}.{type(self).__name__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -272,13 +282,13 @@ class PipelineEnded(BaseTrigger):
     async def on_kill(self) -> None:
         """Cancel the job after a person cleared or marked the waiting task.
 
-        Airflow also comes here when this triggerer lost the trigger to another one: then the task still waits, and the
-        job goes on.
+        Airflow also comes here when this triggerer lost the trigger to another one: the task still waits, the job goes
+        on. So it does when a cleared task is quick and waits for the job again before this looks: clear it once more.
         """
         from asgiref.sync import sync_to_async
 
         if await sync_to_async(self._task_still_waits)():
-            self.log.info("Another triggerer has taken over the wait for job %s.", self.job_id)
+            self.log.info("The task waits for Dataflow job %s again: the job goes on.", self.job_id)
             return
         await sync_to_async(self._cancel)()
         self.log.info("Requested the cancellation of Dataflow job %s.", self.job_id)
@@ -299,7 +309,7 @@ class PipelineEnded(BaseTrigger):
     def _event(self, **outcome: str) -> TriggerEvent:
         place = {"job_id": self.job_id, "project_id": self.project_id, "location": self.location}
         link = console_link(self.project_id, self.location, self.job_id)
-        return TriggerEvent({**place, "link": link, **outcome})  # type: ignore[no-untyped-call]
+        return TriggerEvent({**place, "link": link, "was_ending": self.was_ending, **outcome})  # type: ignore[no-untyped-call]
 
     def _task_still_waits(self) -> bool:
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance

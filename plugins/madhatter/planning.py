@@ -19,7 +19,8 @@ class PlanSlice(BaseOperator):
     get empty slices."""
 
     def __init__(self, *, kind: str = "hour", kafka_conn_id: str = KAFKA, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        # Each value is an XCom of its own too: plan.output["slice_id"].
+        super().__init__(multiple_outputs=True, **kwargs)
         self.kind, self.kafka_conn_id = kind, kafka_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:

@@ -86,3 +86,13 @@ final as (
 )
 
 select * from final;
+
+-- Grain: one row per history that was sent, with its first and last day as shown.
+create or replace view reporting.history copy grants as
+select
+    topic,
+    shift_weeks,
+    events,
+    lines,
+    sent_ts
+from ops.history;

@@ -101,3 +101,12 @@ create table if not exists ops.day (
     order_date date,
     rolled_up_ts timestamp_ntz
 );
+
+-- Grain: one row per history that was sent to a topic. shift_weeks: whole weeks added to every event time.
+create table if not exists ops.history (
+    topic varchar(128),
+    shift_weeks number(9, 0),
+    events number(18, 0),
+    lines number(18, 0),
+    sent_ts timestamp_ntz
+);

@@ -26,7 +26,7 @@ from madhatter.dashboards.model import Dashboard
 from madhatter.dashboards.query import StatementFailed, Table, WarehouseDown
 
 _FOREVER = "private, max-age=31536000, immutable"
-# No 'unsafe-eval': Vega's expressions run in its interpreter (ast mode). Styles: Vega sets them on the elements it draws.
+# No 'unsafe-eval': Vega's expressions run in its interpreter (ast mode). Vega and the page set styles on elements.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'self'"
@@ -34,7 +34,7 @@ _POLICY = (
 
 
 def make_app(board: Board | None = None) -> FastAPI:
-    """The application. board: where answers come from; by default the files of include/dashboards and Airflow's warehouse connection."""
+    """The application. board: where answers come from; by default include/dashboards and Airflow's connection."""
     board = board or Board()
 
     @asynccontextmanager
@@ -62,7 +62,7 @@ def _add_errors(app: FastAPI) -> None:
     async def _http(request: Request, error: HTTPException) -> Response:
         if error.status_code == 401 and request.url.path == f"{request.scope['root_path']}/":
             return RedirectResponse(get_auth_manager().get_url_login(next_url=str(request.url)), status_code=302)
-        return JSONResponse({"detail": error.detail}, error.status_code, headers={**(error.headers or {}), "Cache-Control": "no-store"})
+        return _words(error.status_code, str(error.detail), error.headers)
 
     @app.exception_handler(NotFound)
     async def _not_found(_: Request, error: NotFound) -> Response:
@@ -110,7 +110,8 @@ def _add_page(app: FastAPI) -> None:
         else:
             raise NotFound(f"There is no file {name}.")
         tag = bundle.etag(body)
-        headers = {"ETag": tag, "Cache-Control": _FOREVER if version == assets.digest() else "no-cache", "X-Content-Type-Options": "nosniff"}
+        keep = _FOREVER if version == assets.digest() else "no-cache"
+        headers = {"ETag": tag, "Cache-Control": keep, "X-Content-Type-Options": "nosniff"}
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
         return Response(body, media_type=f"{media_type}; charset=utf-8", headers=headers)
@@ -135,15 +136,15 @@ def _add_data(app: FastAPI, board: Board) -> None:
     @app.get("/api/{dashboard}/status")
     def status(dashboard: str) -> Response:
         coverage = board.coverage(dashboard)
-        promise_min = board.dashboard(dashboard).coverage.promise_min
-        now = dt.datetime.now(dt.UTC).replace(tzinfo=None)
+        oldest = dt.datetime.now(dt.UTC).replace(tzinfo=None)
+        oldest -= dt.timedelta(minutes=board.dashboard(dashboard).coverage.promise_min)
         return _json(
             {
                 "version": coverage.version,
                 "data_from": _utc(coverage.data_from),
                 "data_to": _utc(coverage.data_to),
                 "complete_to": _utc(coverage.complete_to),
-                "is_stale": coverage.complete_to is not None and now - coverage.complete_to > dt.timedelta(minutes=promise_min),
+                "is_stale": coverage.complete_to is not None and coverage.complete_to < oldest,
                 "note": coverage.note,
             }
         )
@@ -195,7 +196,7 @@ def _utc(moment: dt.datetime | None) -> str | None:
 
 
 def _csv(table: Table) -> bytes:
-    """CSV with a header and a byte-order mark, so that spreadsheets read it as UTF-8; text that a spreadsheet would run as a formula is quoted by '."""
+    """CSV with a header; spreadsheets read it as UTF-8 (byte-order mark) and run no text as a formula (quoted)."""
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow([name for name, _ in table.columns])

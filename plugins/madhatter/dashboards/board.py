@@ -34,7 +34,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """Rows of a dataset, the window they are of, the version of the data they were read at. note: why there are none, if there is a reason."""
+    """Rows of a dataset, their window, the version of the data they were read at. note: why there are none."""
 
     table: Table
     version: str
@@ -66,11 +66,12 @@ class Board:
         shelf = self.shelf()
         if name not in shelf.dashboards:
             broken = [str(error) for error in shelf.errors if error.file == f"{files.FOLDER}/{name}.yml"]
-            raise NotFound(broken[0] if broken else f"There is no dashboard '{name[:60]}'. Known: {', '.join(shelf.dashboards)}.")
+            unknown = f"There is no dashboard '{name[:60]}'. Known: {', '.join(shelf.dashboards)}."
+            raise NotFound(broken[0] if broken else unknown)
         return shelf.dashboards[name]
 
     def coverage(self, name: str) -> Coverage:
-        """What the dashboard's data covers, at most two seconds old. Raises NotFound, WarehouseDown, StatementFailed."""
+        """What the dashboard's data covers, at most two seconds old. Raises what `answer` raises."""
         dashboard = self.dashboard(name)
         digest = self.shelf().digest
         return self._coverage.get((name, digest), lambda: self._look(name, dashboard, digest))
@@ -79,7 +80,8 @@ class Board:
         """Rows of a dataset. query: filters as text. Raises NotFound, FilterError, WarehouseDown, StatementFailed."""
         dashboard = self.dashboard(name)
         if dataset not in dashboard.datasets:
-            raise NotFound(f"Dashboard '{name}' has no dataset '{dataset[:60]}'. Known: {', '.join(dashboard.datasets)}.")
+            known = ", ".join(dashboard.datasets)
+            raise NotFound(f"Dashboard '{name}' has no dataset '{dataset[:60]}'. Known: {known}.")
         coverage = self.coverage(name)
         try:
             selection = select(dashboard, query, coverage)
@@ -106,17 +108,20 @@ class Board:
         return self._tables.get(key, lambda: self._ask(name, dataset, item.statement, values))
 
     def _ask(self, name: str, dataset: str, statement: str, values: list[Any]) -> Table:
+        tag = json.dumps({"app": "dashboards", "dashboard": name, "dataset": dataset})
         try:
-            return self._source.ask(statement, values, json.dumps({"app": "dashboards", "dashboard": name, "dataset": dataset}))
+            return self._source.ask(statement, values, tag)
         except StatementFailed as error:
-            raise StatementFailed(f"Dataset {dataset} of {files.FOLDER}/{name}.yml failed in the warehouse: {error}") from error
+            where = f"Dataset {dataset} of {files.FOLDER}/{name}.yml"
+            raise StatementFailed(f"{where} failed in the warehouse: {error}") from error
 
     def _look(self, name: str, dashboard: Dashboard, digest: str) -> Coverage:
         dataset = dashboard.coverage.dataset
         table = self._ask(name, dataset, dashboard.datasets[dataset].statement, [])
         row = dict(zip([column for column, _ in table.columns], table.rows[0] if table.rows else (), strict=False))
         version = hashlib.sha256(repr((digest, table.rows)).encode()).hexdigest()[:16]
-        return Coverage(_moment(row, "data_from"), _moment(row, "data_to"), _moment(row, "complete_to"), version, row.get("note"))
+        data_from, data_to, complete_to = (_moment(row, name) for name in ("data_from", "data_to", "complete_to"))
+        return Coverage(data_from, data_to, complete_to, version, row.get("note"))
 
 
 def _moment(row: Mapping[str, Any], name: str) -> dt.datetime | None:

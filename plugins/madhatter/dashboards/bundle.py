@@ -17,7 +17,7 @@ _MAKE = "import sys, vl_convert; sys.stdout.buffer.write(vl_convert.javascript_b
 
 
 def bundle(folder: Path) -> bytes:
-    """The script (0.9 MB) that sets window.vegaEmbed, vega and vegaLite. Kept in `folder`, remade when vl-convert changes."""
+    """The script (0.9 MB) that sets window.vegaEmbed and vega. Kept in `folder`, remade when vl-convert changes."""
     with _LOCK:
         return _read(folder / f"vega-{version('vl-convert-python')}.js")
 
@@ -25,7 +25,7 @@ def bundle(folder: Path) -> bytes:
 @cache
 def _read(path: Path) -> bytes:
     if not path.exists():
-        made = subprocess.run([sys.executable, "-c", _MAKE], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=True, timeout=120)
+        made = subprocess.run([sys.executable, "-c", _MAKE], stdout=subprocess.PIPE, check=True, timeout=120)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}.part")
         part.write_bytes(made.stdout)

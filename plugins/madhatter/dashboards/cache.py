@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Cache(Generic[T]):
-    """Least recently used of `size` answers, each at most `age_s` old. Failures are passed to all who wait and are not kept."""
+    """The `size` answers used last, each at most `age_s` old. A failure goes to all who wait for it and is not kept."""
 
     def __init__(self, size: int, age_s: float) -> None:
         self._size = size

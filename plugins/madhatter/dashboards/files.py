@@ -39,8 +39,9 @@ class Shelf:
 
 
 def load(previous: Shelf | None = None) -> Shelf:
-    """All files of include/dashboards. Parses again only if a byte differs from `previous`: an edit shows on the next request."""
-    texts = {entry.name: entry.read_text() for entry in files("include.dashboards").iterdir() if entry.name.endswith(".yml")}
+    """All dashboard files. Parses again only if a byte differs from `previous`: an edit shows on the next request."""
+    entries = [entry for entry in files("include.dashboards").iterdir() if entry.name.endswith(".yml")]
+    texts = {entry.name: entry.read_text() for entry in entries}
     digest = hashlib.sha256(repr(sorted(texts.items())).encode()).hexdigest()
     if previous is not None and previous.digest == digest:
         return previous
@@ -94,7 +95,9 @@ def _loose_ends(dashboard: Dashboard) -> Iterable[tuple[Path, str]]:
         yield ("filters", name), f"`{name}` is taken: call the filter something else"
     uses: list[tuple[Path, str]] = [(("coverage", "dataset"), dashboard.coverage.dataset)]
     uses += [
-        (("filters", name, "dataset"), item.dataset) for name, item in dashboard.filters.items() if isinstance(item, ChoiceFilter)
+        (("filters", name, "dataset"), item.dataset)
+        for name, item in dashboard.filters.items()
+        if isinstance(item, ChoiceFilter)
     ]
     for i, tile in enumerate(dashboard.tiles):
         uses.append((("tiles", i, "dataset"), tile.dataset))
@@ -111,12 +114,17 @@ def _loose_ends(dashboard: Dashboard) -> Iterable[tuple[Path, str]]:
             yield path, f"there is no dataset {dataset}; known: {', '.join(dashboard.datasets)}"
     for name, item in dashboard.datasets.items():
         for parameter in sorted(set(item.parameters) - known):
-            yield ("datasets", name, "sql"), f"parameter :{parameter} is no filter; known: {', '.join(sorted(known)) or 'none'}"
-    fixed = {dashboard.coverage.dataset} | {i.dataset for i in dashboard.filters.values() if isinstance(i, ChoiceFilter)}
+            names = ", ".join(sorted(known)) or "none"
+            yield ("datasets", name, "sql"), f"parameter :{parameter} is no filter; known: {names}"
+    fixed = {dashboard.coverage.dataset}
+    fixed |= {item.dataset for item in dashboard.filters.values() if isinstance(item, ChoiceFilter)}
     for name in sorted(fixed & dashboard.datasets.keys()):
         if dashboard.datasets[name].parameters:
             yield ("datasets", name, "sql"), "coverage and choices are read before any filter: use no parameters here"
-    for kind, ids in (("tiles", [tile.id for tile in dashboard.tiles]), ("panels", [panel.id for panel in dashboard.panels])):
+    for kind, ids in (
+        ("tiles", [tile.id for tile in dashboard.tiles]),
+        ("panels", [panel.id for panel in dashboard.panels]),
+    ):
         for i, name in enumerate(ids):
             if name in ids[:i]:
                 yield (kind, i, "id"), f"id {name} is used before"

@@ -13,12 +13,12 @@ _DAYS = {"24h": 1, "7d": 7, "30d": 30, "90d": 90}
 
 
 class FilterError(ValueError):
-    """A filter that the dashboard does not have, or a value that it cannot take. The text is for the reader of the page."""
+    """A filter that the dashboard does not have, or a value it cannot take. The text is for the page's reader."""
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """What the data covers. data_from, data_to: event time, UTC; complete_to: closed hours; version: changes whenever the data does."""
+    """What the data covers, UTC. data_from, data_to: event time; complete_to: closed hours; version: of the data."""
 
     data_from: dt.datetime | None
     data_to: dt.datetime | None
@@ -41,14 +41,16 @@ class NothingBefore(Exception):
 
 
 def select(dashboard: Dashboard, query: Mapping[str, str], coverage: Coverage) -> Selection:
-    """The bound values for a query string. Raises FilterError; NothingBefore with compare=previous where there is nothing to compare."""
+    """The bound values for a query string. Raises FilterError; with compare=previous also NothingBefore."""
     known = set(dashboard.filters) | {"compare", "version"}
     period = dashboard.filters.get("period")
     if isinstance(period, PeriodFilter):
         known |= {"from", "to"}
     for name in query:
         if name not in known:
-            raise FilterError(f"Unknown filter '{name}'. This dashboard knows {', '.join(sorted(known - {'version'}))}.")
+            raise FilterError(
+                f"Unknown filter '{name}'. This dashboard knows {', '.join(sorted(known - {'version'}))}."
+            )
     values: dict[str, Value] = {
         name: query.get(name) or None for name, item in dashboard.filters.items() if not isinstance(item, PeriodFilter)
     }
@@ -95,7 +97,7 @@ def _day(text: str, name: str) -> dt.datetime:
     except ValueError:
         raise FilterError(f"'{text[:40]}' is not a date for {name}: write YYYY-MM-DD.") from None
     if not 1990 <= day.year <= 2100:
-        raise FilterError(f"{text} is out of range for {name}: 1990 to 2100.")
+        raise FilterError(f"The date {text} for {name} is out of range: 1990 to 2100.")
     return day
 
 

@@ -16,10 +16,10 @@ Format = Literal["money", "count", "percent", "seconds", "text", "time", "date"]
 Period = Literal["24h", "7d", "30d", "90d", "12m", "all"]
 
 PLACEHOLDER = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
-_SOURCE = re.compile(r"\b(?:from|join)\s+([a-z_][a-z0-9_.$\"]*)", re.IGNORECASE)
+_SOURCE = re.compile(r"\b(?:from|join)\s+(?!table\s*\()([a-z_][a-z0-9_.$\"]*)", re.IGNORECASE)
 _COMMON_TABLE = re.compile(r"([a-z_][a-z0-9_]*)\s+as\s*\(\s*select\b", re.IGNORECASE)
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
-# Dashboards see what is published (reporting) and how the platform keeps its books (two views of ops), never core or staging.
+# What is published (reporting) and how the platform keeps its books (two views of ops); never core or staging.
 READABLE = re.compile(r"^(?:reporting\.[a-z_0-9]+|ops\.reconciliation|ops\.dead_letter)$", re.IGNORECASE)
 
 
@@ -37,7 +37,7 @@ class Part(BaseModel):
 
 
 class Dataset(Part):
-    """One SELECT over reporting. `:name` is a bound parameter: start, end (timestamps, UTC, end exclusive) or a choice filter's id."""
+    """One SELECT over reporting. `:name` is bound: start, end (UTC, end exclusive) or a choice filter's id."""
 
     sql: str
 
@@ -59,10 +59,13 @@ class Dataset(Part):
             raise ValueError("a dataset is one SELECT (or WITH ... SELECT)")
         if ";" in text:
             raise ValueError("a dataset is one statement without a semicolon")
+        if "?" in text:
+            raise ValueError("`?` is how values are bound: write `:name`, and no `?` in texts and patterns")
         local = {name.lower() for name in _COMMON_TABLE.findall(text)}
         for table in _SOURCE.findall(text):
             if table.lower() not in local and not READABLE.match(table):
-                raise ValueError(f"{table} is not for dashboards: read reporting.*, ops.reconciliation or ops.dead_letter")
+                allowed = "reporting.*, ops.reconciliation or ops.dead_letter"
+                raise ValueError(f"{table} is not for dashboards: read {allowed}")
         return sql
 
 
@@ -95,8 +98,10 @@ Filter = Annotated[PeriodFilter | ChoiceFilter, Field(discriminator="kind")]
 
 
 class Coverage(Part):
-    """Where freshness is read: a dataset of one row with data_from, data_to, complete_to (timestamps). Any change in its row is a new
-    version of the data. promise_min: the oldest that complete_to may be."""
+    """Where freshness is read: a dataset of one row with data_from, data_to, complete_to and perhaps a note.
+
+    Any change in its row is a new version of the data. promise_min: the oldest that complete_to may be.
+    """
 
     dataset: Name
     promise_min: int = Field(gt=0)
@@ -154,8 +159,9 @@ class Panel(Part):
     def colours_have_meanings(cls, spec: dict[str, Any]) -> dict[str, Any]:
         for token in _tokens(spec):
             if token[1:] not in palette()["light"]:
-                raise ValueError(f"colour {token} has no meaning; known: {', '.join('$' + m for m in palette()['light'])}")
-        if "data" in spec or "url" in json.dumps(spec):
+                known = ", ".join("$" + meaning for meaning in palette()["light"])
+                raise ValueError(f"colour {token} has no meaning; known: {known}")
+        if "data" in spec or '"url"' in json.dumps(spec):
             raise ValueError("a chart's data is its dataset: leave `data` and `url` out")
         return spec
 
@@ -172,7 +178,7 @@ def _tokens(node: Any) -> Iterator[str]:
     if isinstance(node, dict):
         for key, value in node.items():
             if not isinstance(key, str):
-                raise ValueError(f"the key {str(key).lower()} is not text: YAML reads on, off, yes and no as booleans, put it in quotes")
+                raise ValueError(f"a key reads as {key}: YAML takes on, off, yes and no for booleans, put it in quotes")
             yield from _tokens(value)
     elif isinstance(node, list):
         for value in node:

@@ -16,8 +16,10 @@ log = logging.getLogger(__name__)
 CONNECTION_ID = "snowflake_default"
 STATEMENT_TIMEOUT_S = 15
 LOGIN_TIMEOUT_S = 5
+RETRY_S = 3
 MAX_ROWS = 10_000
 _POOL_SIZE = 4
+_NO_ANSWER = "The warehouse does not answer. Check that it runs (`make status`)."
 
 
 class WarehouseDown(Exception):
@@ -30,20 +32,23 @@ class StatementFailed(Exception):
 
 @dataclass(frozen=True)
 class Table:
-    """columns: ((name in lower case, type), ...), type one of number, text, date, time, bool; rows: JSON-ready tuples, times in UTC with Z."""
+    """columns: ((name in lower case, type), ...), type one of number, text, date, time, bool; rows: JSON-ready tuples.
+
+    Times are in UTC and end in Z.
+    """
 
     columns: tuple[tuple[str, str], ...]
     rows: tuple[tuple[Any, ...], ...]
 
 
 class Warehouse:
-    """Up to four open connections to Airflow's connection `snowflake_default`; one that failed is closed, never used again."""
+    """Up to four open sessions of Airflow's connection `snowflake_default`; one that failed is closed for good."""
 
     def __init__(self) -> None:
         self._idle: LifoQueue[Any] = LifoQueue(_POOL_SIZE)
 
     def ask(self, statement: str, values: Sequence[Any], tag: str) -> Table:
-        """Rows of one SELECT with `?` bound to values. tag: what the query history shows. Raises WarehouseDown, StatementFailed."""
+        """Rows of a SELECT, `?` bound to values. tag: for the query history. Raises WarehouseDown, StatementFailed."""
         try:
             connection, reused = self._idle.get_nowait(), True
         except Empty:
@@ -66,8 +71,8 @@ class Warehouse:
                 return
 
     def _connect(self) -> Any:
-        from airflow.exceptions import AirflowException, AirflowNotFoundException
         from airflow.providers.snowflake.hooks.snowflake import SnowflakeHook
+        from airflow.sdk.exceptions import AirflowException
         from snowflake.connector import connect
         from snowflake.connector.errors import Error
 
@@ -85,15 +90,16 @@ class Warehouse:
                     **hook._get_conn_params(),
                     "paramstyle": "qmark",
                     "login_timeout": LOGIN_TIMEOUT_S,
-                    "network_timeout": STATEMENT_TIMEOUT_S + 5,
+                    # How long a broken request is tried again; an answer may take as long as socket_timeout.
+                    "network_timeout": RETRY_S,
                     "socket_timeout": STATEMENT_TIMEOUT_S + 5,
                     "client_session_keep_alive": False,
                 }
             )
         except Error as error:
             log.warning("dashboards cannot connect to the warehouse: %s", error)
-            raise WarehouseDown("The warehouse does not answer. Check that it runs (`make status`) and try again.") from error
-        except (AirflowNotFoundException, AirflowException) as error:
+            raise WarehouseDown(_NO_ANSWER) from error
+        except AirflowException as error:
             raise WarehouseDown(f"Airflow's connection `{CONNECTION_ID}` cannot be used: {error}") from error
 
     def _run(self, connection: Any, statement: str, values: Sequence[Any], tag: str) -> Table:
@@ -101,18 +107,20 @@ class Warehouse:
 
         try:
             with connection.cursor() as cursor:
-                cursor.execute(statement, tuple(values), timeout=STATEMENT_TIMEOUT_S, _statement_params={"QUERY_TAG": tag})
+                cursor.execute(
+                    statement, tuple(values), timeout=STATEMENT_TIMEOUT_S, _statement_params={"QUERY_TAG": tag}
+                )
                 described = cursor.description
                 rows = cursor.fetchmany(MAX_ROWS + 1)
         except (ProgrammingError, DatabaseError) as error:
             if isinstance(error, OperationalError) or _session_is_gone(error):
                 _close(connection)
-                raise WarehouseDown("The warehouse does not answer. Check that it runs (`make status`) and try again.") from error
+                raise WarehouseDown(_NO_ANSWER) from error
             self._keep(connection)
             raise StatementFailed(str(error.msg or error)) from error
         except (Error, OSError) as error:
             _close(connection)
-            raise WarehouseDown("The warehouse does not answer. Check that it runs (`make status`) and try again.") from error
+            raise WarehouseDown(_NO_ANSWER) from error
         self._keep(connection)
         if len(rows) > MAX_ROWS:
             raise StatementFailed(f"more than {MAX_ROWS:,} rows: aggregate in the dataset's SQL")

@@ -38,6 +38,11 @@ function showTooltip(_, event, item, value) {
   tooltip.style.transform = `translate(${Math.max(4, x)}px, ${Math.max(4, y)}px)`;
 }
 
+// On a phone names give way to what they name.
+function narrowed(spec, width) {
+  return JSON.parse(JSON.stringify(spec), (key, value) => (key === "labelLimit" ? Math.min(value, Math.round(width * 0.42)) : value));
+}
+
 export class Chart {
   constructor(box, panel) {
     this.box = box;
@@ -48,8 +53,9 @@ export class Chart {
 
   async draw(rows, signals) {
     await load();
+    const width = this.box.clientWidth;
     const spec = {
-      ...resolve(this.panel.spec),
+      ...narrowed(resolve(this.panel.spec), width),
       data: { name: "rows", values: rows },
       width: "container",
       height: this.panel.height,
@@ -61,7 +67,7 @@ export class Chart {
     this.box.append(stage);
     const result = await window.vegaEmbed(stage, spec, {
       // ast: expressions run in Vega's interpreter, so that the page needs no eval.
-      ast: true, actions: false, renderer: "svg", mode: "vega-lite", config: vegaConfig(), defaultStyle: false, tooltip: showTooltip,
+      ast: true, actions: false, renderer: "svg", mode: "vega-lite", config: vegaConfig(width), defaultStyle: false, tooltip: showTooltip,
     });
     const old = this.result;
     this.result = result;

@@ -87,7 +87,8 @@ export class Panel {
     try {
       await this.chart.update(rows, this.signals);
     } catch (error) {
-      this.fail(`This chart cannot be drawn: ${error.message}`);
+      this.element.classList.add("failed");
+      this.say(`This chart cannot be drawn: ${error.message}`, "error");
     }
   }
 

@@ -51,7 +51,7 @@ export function resolve(node) {
   return typeof node === "string" && /^\$[a-z_]\w*$/.test(node) ? colour(node) : node;
 }
 
-export function vegaConfig() {
+export function vegaConfig(width) {
   const c = palette[current()];
   const font = "Inter, ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
   return {
@@ -63,14 +63,14 @@ export function vegaConfig() {
     view: { stroke: null },
     axis: {
       labelColor: c.muted, labelFontSize: 11.5, titleColor: c.muted, titleFontWeight: 500,
-      gridColor: c.grid, domainColor: c.grid, tickColor: c.grid, tickSize: 4, labelPadding: 6,
+      gridColor: c.grid, domainColor: c.grid, tickColor: c.grid, tickSize: 4, labelPadding: 6, labelSeparation: 14,
     },
     axisQuantitative: { domain: false, ticks: false, tickCount: 4 },
     axisY: { labelColor: c.muted },
     axisBand: { labelColor: c.ink, ticks: false },
     legend: {
       labelColor: c.muted, labelFontSize: 11.5, symbolType: "square", symbolSize: 90, symbolStrokeWidth: 0,
-      gradientStrokeWidth: 0, offset: 8, columnPadding: 14,
+      gradientStrokeWidth: 0, offset: 8, columnPadding: 14, ...(width < 420 ? { columns: 3 } : {}),
     },
     text: { color: c.muted, fontSize: 11.5 },
     bar: { color: c.sales },

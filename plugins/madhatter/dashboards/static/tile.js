@@ -43,7 +43,8 @@ function change(element, tile, value, before, alarm) {
   }
   const old = before?.objects?.[0]?.[tile.field] ?? null;
   if (old === null || value === null || old === 0) {
-    element.textContent = before?.note ?? "No earlier period to compare with.";
+    element.textContent = tile.help;
+    element.title = before?.note ?? "No earlier period to compare with.";
     return;
   }
   // A share changes in percentage points, everything else in percent.
@@ -65,7 +66,9 @@ function spark(element, tile, line) {
     element.replaceChildren();
     return;
   }
-  const [low, high] = [Math.min(0, ...values), Math.max(...values, Number.EPSILON)];
+  // One freak day must not flatten all others: the line may leave its box.
+  const usual = values.toSorted((a, b) => a - b)[Math.ceil((values.length - 1) * 0.98)];
+  const [low, high] = [Math.min(0, ...values), Math.max(Math.min(usual * 1.3, Math.max(...values)), Number.EPSILON)];
   const points = values.map((value, i) => [(i / (values.length - 1)) * 100, 30 - ((value - low) / (high - low)) * 28]);
   const path = points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(2)} ${y.toFixed(2)}`).join("");
   const svg = document.createElementNS(SVG, "svg");

@@ -1,0 +1,75 @@
+# Two commands: `make up` and `make test`. The work is done by `python -m local`; this file only finds a Python and installs.
+# Written for GNU make 3.81, which macOS has.
+
+HOME_FOLDER := $(if $(MADHATTER_HOME),$(MADHATTER_HOME),$(CURDIR)/.local)
+BASE := $(if $(PORT_BASE),$(PORT_BASE),18000)
+PLATFORM := $(HOME_FOLDER)/env/platform/bin/python
+UV := $(HOME_FOLDER)/env/boot/bin/uv
+FIND_PYTHON = python="$$(sh local/find_python.sh)"; \
+	[ -n "$$python" ] || { echo "preflight: no Python at all. Install Python 3.11 or 3.12 and put it on PATH."; exit 1; }
+# The product keeps its bytecode: without it each Beam job starts five seconds later.
+unexport PYTHONDONTWRITEBYTECODE
+export MADHATTER_HOME PORT_BASE S Q FORMAT TARGET
+
+.PHONY: help up down status logs sql clean migrate test lint lock contract conformance bench preflight install install-dev
+
+help: ## This list
+	@echo "make ..."
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "  %-16s %s\n", $$1, $$2 }'
+	@echo "Settings: MADHATTER_HOME (state folder, .local), PORT_BASE (18000)."
+
+up: preflight install ## Install what is missing, start everything, load the history; again: seconds
+	@"$(PLATFORM)" -m local up
+
+down: ## Stop everything; data stays
+	@$(NEED_PLATFORM) "$(PLATFORM)" -m local down
+
+status: ## What runs, since when, with how much memory
+	@$(NEED_PLATFORM) "$(PLATFORM)" -m local status
+
+logs: ## The log of one service: make logs S=airflow-scheduler (F=1 follows)
+	@$(NEED_PLATFORM) "$(PLATFORM)" -m local logs $(if $(F),-f) $(if $(N),-n $(N))
+
+sql: ## Ask the warehouse: make sql Q="select count(*) from core.order_header" (FORMAT=csv)
+	@$(NEED_PLATFORM) "$(PLATFORM)" -m local sql
+
+clean: ## Stop, and remove all data and logs (ALL=1: the environments too)
+	@$(NEED_PLATFORM) "$(PLATFORM)" -m local clean $(if $(ALL),--all)
+
+migrate: ## Bring the warehouse's schemas up to date
+	@$(NEED_PLATFORM) "$(PLATFORM)" -m local migrate
+
+test: install-dev lint ## Install what tests need, lint, and run all tests
+	@"$(PLATFORM)" -m pytest $(PYTEST)
+
+lint: install-dev ## ruff, mypy, sqlfluff
+	@"$(PLATFORM)" -m ruff check . && "$(PLATFORM)" -m ruff format --check .
+	@"$(PLATFORM)" -m mypy
+	@"$(PLATFORM)" -m sqlfluff lint --disable-progress-bar include/sql
+
+contract: ## Derive migrations, models, audits and docs from include/contracts
+	@$(NEED_PLATFORM) "$(PLATFORM)" -m include.contracts
+
+conformance: install-dev ## The warehouse's semantics (TARGET=snowflake: on a real account)
+	@"$(PLATFORM)" -m local conformance
+
+bench: install-dev ## Measure against the alternatives
+	@"$(PLATFORM)" -m local bench
+
+lock: ## Compile the pins anew from requirements/*.in
+	@[ -x "$(UV)" ] || { $(FIND_PYTHON); "$$python" local/install.py "$(HOME_FOLDER)"; }
+	@for name in boot local dev warehouse; do \
+		"$(UV)" pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
+			$(LOCK) "requirements/$$name.in" -o "requirements/$$name.txt" || exit 1; \
+	done
+
+preflight:
+	@$(FIND_PYTHON); "$$python" local/preflight.py "$(HOME_FOLDER)" "$(BASE)"
+
+install:
+	@$(FIND_PYTHON); "$$python" local/install.py "$(HOME_FOLDER)"
+
+install-dev:
+	@$(FIND_PYTHON); "$$python" local/install.py "$(HOME_FOLDER)" --dev
+
+NEED_PLATFORM = [ -x "$(PLATFORM)" ] || { echo "Not installed yet: make up"; exit 1; };

@@ -1,0 +1,199 @@
+"""`python -m local COMMAND`: start, watch and stop the platform on this machine. `make help` lists the same commands."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from local import services, table
+from local.instance import ROOT, Instance
+from local.progress import step
+
+
+def up(instance: Instance) -> None:
+    """Brings everything up, one named step after the other; what is already there costs nothing."""
+    from local import airflow, up
+
+    start = time.monotonic()
+    with step("Supervisor"):
+        services.supervise(instance)
+    # Airflow boots while the stores are made ready: it needs none of them before its first run.
+    boot = _Background(lambda: airflow.boot(instance))
+    with step("Kafka, warehouse, Dataflow") as say:
+        services.start(instance, services.STORES)
+        services.wait_ready(instance, services.STORES, 60, say)
+    up.prepare(instance)
+    with step("Airflow") as say:
+        boot.join()
+        services.wait_ready(instance, services.AIRFLOW, 120, say)
+    up.finish(instance)
+    print(f"\nReady in {time.monotonic() - start:.0f} s.")
+    print(f"Airflow  {instance.url('airflow')}   user admin, password {instance.secrets.admin_password}")
+
+
+def down(instance: Instance) -> None:
+    """Stops everything; what the stores hold stays."""
+    with step("Stop"):
+        services.down(instance)
+
+
+def status(instance: Instance) -> int:
+    """Prints a table of the services; returns 1 when one of them does not run."""
+    rows = services.status(instance)
+    if not rows:
+        print(f"Down. State folder: {instance.home}. Start it: make up")
+        return 1
+    print(
+        table.text(
+            ["service", "state", "pid", "up", "port", "MB"],
+            [
+                [
+                    r.name,
+                    r.state,
+                    r.pid or "",
+                    _ago(r.up_s) if r.pid else "",
+                    r.port or "",
+                    round(r.memory_bytes / 1e6) or "",
+                ]
+                for r in rows
+            ],
+        )
+    )
+    print(f"all {sum(r.memory_bytes for r in rows) / 1e9:.2f} GB   state folder {instance.home}")
+    return 0 if all(r.state == "running" or r.name == services.LIVE for r in rows) else 1
+
+
+def logs(instance: Instance, name: str, lines: int, follow: bool) -> int:
+    """Prints the end of one service's log, or goes on with it."""
+    if name not in (*services.ALL, "supervisord"):
+        print(f"S={name}: no such service. Known: {' '.join(services.ALL)} supervisord", file=sys.stderr)
+        return 2
+    if follow:
+        return subprocess.run(
+            ["tail", "-n", str(lines), "-F", str(services.log_file(instance, name))], check=False
+        ).returncode
+    print(services.tail(instance, name, lines))
+    return 0
+
+
+def sql(instance: Instance, query: str, form: str) -> int:
+    """Runs one statement in the warehouse and prints its rows; an error's text goes to standard error, with exit code 1."""
+    import snowflake.connector
+
+    from local.connections import snowflake_arguments
+
+    try:
+        with (
+            snowflake.connector.connect(**snowflake_arguments(instance.settings)) as session,
+            session.cursor() as cursor,
+        ):
+            cursor.execute(query)
+            columns = [column.name for column in cursor.description or []]
+            rows = [list(row) for row in cursor.fetchall()]  # type: ignore[arg-type]
+    except snowflake.connector.errors.Error as e:
+        print(f"{e.msg or e}", file=sys.stderr)
+        if not services.ready(instance, "warehouse"):
+            print(f"The warehouse does not answer on {instance.address('warehouse')}: make up", file=sys.stderr)
+        return 1
+    print(table.csv(columns, rows) if form == "csv" else table.text(columns, rows), end="" if form == "csv" else "\n")
+    return 0
+
+
+def clean(instance: Instance, everything: bool) -> None:
+    """Stops the platform and removes what it has stored; with everything also the environments."""
+    down(instance)
+    names = ["run", "logs", "data", "airflow", "instance.json", "cache"] + (["env", "boot"] if everything else [])
+    with step("Remove the state folder's content"):
+        for name in names:
+            path = instance.home / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def migrate(instance: Instance) -> None:
+    """Brings the warehouse's schemas up to date."""
+    from local import up
+
+    up.migrate(instance)
+
+
+def run(instance: Instance, module: str, *arguments: str) -> int:
+    """Runs a Python module with the instance's environment, in the repository."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments], env=instance.environment(), cwd=ROOT, check=False
+    ).returncode
+
+
+class _Background:
+    """A function in a thread; join() waits for it and raises what it raised."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(function,), daemon=True)
+        self._thread.start()
+
+    def _run(self, function: Callable[[], None]) -> None:
+        try:
+            function()
+        except BaseException as e:
+            self._error = e
+
+    def join(self) -> None:
+        self._thread.join()
+        if self._error:
+            raise self._error
+
+
+def _ago(seconds: float) -> str:
+    hours, rest = divmod(int(seconds), 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}"
+
+
+def main() -> int:
+    """Runs the command of the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("up", "down", "status", "migrate"):
+        commands.add_parser(name)
+    p = commands.add_parser("logs")
+    p.add_argument("service", nargs="?", default=os.environ.get("S", ""))
+    p.add_argument("-n", dest="lines", type=int, default=100)
+    p.add_argument("-f", dest="follow", action="store_true")
+    p = commands.add_parser("sql")
+    p.add_argument("query", nargs="?", default=os.environ.get("Q", ""))
+    p.add_argument("--format", default=os.environ.get("FORMAT") or "table", choices=["table", "csv"])
+    p = commands.add_parser("clean")
+    p.add_argument("--all", action="store_true", dest="everything")
+    for name in ("conformance", "test", "bench"):
+        commands.add_parser(name).add_argument("arguments", nargs=argparse.REMAINDER)
+    a = parser.parse_args()
+    instance = Instance.current()
+    actions: dict[str, Callable[[], int | None]] = {
+        "up": lambda: up(instance),
+        "down": lambda: down(instance),
+        "status": lambda: status(instance),
+        "migrate": lambda: migrate(instance),
+        "logs": lambda: logs(instance, a.service, a.lines, a.follow),
+        "sql": lambda: sql(instance, a.query, a.format),
+        "clean": lambda: clean(instance, a.everything),
+        "conformance": lambda: run(instance, "pytest", "tests/conformance", *a.arguments),
+        "test": lambda: run(instance, "pytest", *a.arguments),
+        "bench": lambda: run(instance, "bench", *a.arguments),
+    }
+    try:
+        return actions[a.command]() or 0
+    except (services.ServiceError, RuntimeError, OSError) as e:
+        print(f"\n{e}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

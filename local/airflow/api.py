@@ -1,0 +1,81 @@
+"""Airflow's REST API as `make up` and the tests use it: trigger, look, unpause."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any
+
+# SQLite under the API refuses a write while the scheduler writes.
+RETRIES = 20
+
+
+class AirflowApi:
+    """Calls to one Airflow, as one user."""
+
+    def __init__(self, url: str, user: str, password: str) -> None:
+        self.url = url
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        self._token = ""
+        self._token = self._call("POST", "/auth/token", {"username": user, "password": password})["access_token"]
+
+    def trigger_once(self, dag_id: str, run_id: str) -> dict[str, Any] | None:
+        """The run with this id, triggered now if there is none; None while Airflow does not know the DAG."""
+        try:
+            return self._call("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None})
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                return None
+            if error.code == 409:
+                return self.run(dag_id, run_id)
+            raise
+
+    def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        """A run with its `state`."""
+        return self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{urllib.parse.quote(run_id)}")
+
+    def runs(self, dag_id: str = "~", **filters: str) -> list[dict[str, Any]]:
+        """Runs of a DAG, or of all; filters as the API names them, such as state."""
+        text = urllib.parse.urlencode({"limit": 500, **filters})
+        found: list[dict[str, Any]] = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns?{text}")["dag_runs"]
+        return found
+
+    def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Task instances of a run."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{urllib.parse.quote(run_id)}/taskInstances"
+        found: list[dict[str, Any]] = self._call("GET", path)["task_instances"]
+        return found
+
+    def active_tasks(self, dag_id: str, run_id: str) -> list[str]:
+        """Names of the tasks that run, wait in the triggerer or are about to."""
+        states = ("running", "deferred", "queued", "up_for_retry")
+        return [f"{t['task_id']} {t['state']}" for t in self.tasks(dag_id, run_id) if t["state"] in states]
+
+    def failed_tasks(self, dag_id: str, run_id: str) -> list[str]:
+        """Names of the tasks that failed."""
+        return [t["task_id"] for t in self.tasks(dag_id, run_id) if t["state"] == "failed"]
+
+    def unpause(self, dag_id: str) -> None:
+        """Lets a DAG be scheduled."""
+        self._call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
+
+    def _call(self, method: str, path: str, body: Any = None) -> Any:
+        """One call; a 500 is tried again for some seconds. Raises HTTPError."""
+        for attempt in range(RETRIES):
+            request = urllib.request.Request(  # noqa: S310 - the address is this instance's own
+                f"{self.url}{path}",
+                method=method,
+                data=None if body is None else json.dumps(body).encode(),
+                headers={"Content-Type": "application/json", "Authorization": f"Bearer {self._token}"},
+            )
+            try:
+                with self._opener.open(request, timeout=30) as answer:
+                    return json.loads(answer.read() or b"null")
+            except urllib.error.HTTPError as error:
+                if error.code < 500 or attempt == RETRIES - 1:
+                    raise
+            time.sleep(0.5)
+        raise AssertionError("unreachable")

@@ -1,0 +1,123 @@
+"""The broker's jars: exactly those of jgo.lock.toml, each with its SHA-256, from Maven Central or the mirror in jgo's settings.
+
+`python -m local.kafka.jars DIR` fills DIR. A jar that is already there with the right hash is kept, so that an interrupted run goes on
+where it stopped. Where to fetch from is jgo's own setting: `[repositories] central = ...` in ~/.config/jgo.conf or $JGO_CONFIG_FILE.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import requests
+from jgo.config import GlobalSettings
+from jgo.constants import MAVEN_CENTRAL_URL
+from jgo.env import LockFile
+
+LOCK = Path(__file__).with_name("jgo.lock.toml")
+TIMEOUT_S = 30
+
+
+def repositories() -> dict[str, str]:
+    """Name to address of each Maven repository, in the order they are asked. An entry named `central` replaces Maven Central."""
+    return {"central": MAVEN_CENTRAL_URL} | settings().repositories
+
+
+def settings() -> GlobalSettings:
+    """jgo's settings: $JGO_CONFIG_FILE, else ~/.config/jgo.conf."""
+    file = os.environ.get("JGO_CONFIG_FILE")
+    return GlobalSettings.load(Path(file).expanduser() if file else None)
+
+
+def missing(target: Path) -> list[tuple[str, str]]:
+    """(path in a Maven repository, SHA-256) of each locked jar that target lacks or holds damaged."""
+    wanted = []
+    for jar in LockFile.load(LOCK).dependencies:
+        if not jar.sha256:
+            raise ValueError(f"{LOCK}: {jar.artifactId} has no sha256; run `jgo lock` beside jgo.toml")
+        name = f"{jar.artifactId}-{jar.version}{'-' + jar.classifier if jar.classifier else ''}.{jar.packaging}"
+        if not _is(target / name, jar.sha256):
+            wanted.append((f"{jar.groupId.replace('.', '/')}/{jar.artifactId}/{jar.version}/{name}", jar.sha256))
+    return wanted
+
+
+def fetch(path: str, sha256: str, target: Path, repos: dict[str, str], cache: Path) -> int:
+    """Puts one jar into target, whole or not at all, and returns its bytes. cache: Maven's local repository, read only.
+
+    Raises RuntimeError that names what each repository answered.
+    """
+    final = target / path.rsplit("/", 1)[1]
+    part = final.with_suffix(".part")
+    if _is(cache / path, sha256):
+        shutil.copyfile(cache / path, part)
+        part.replace(final)
+        return final.stat().st_size
+    answers = []
+    for name, base in repos.items():
+        try:
+            _download(f"{base.rstrip('/')}/{path}", part)
+        except requests.RequestException as e:
+            answers.append(f"{name}: {e}")
+            continue
+        if _is(part, sha256):
+            part.replace(final)
+            return final.stat().st_size
+        part.unlink()
+        answers.append(f"{name}: the file's SHA-256 is not the locked one ({sha256})")
+    raise RuntimeError(f"{path}: " + "; ".join(answers))
+
+
+def main(target: Path) -> int:
+    """Fetches what is missing, eight jars at a time, with a line of progress each second; returns the exit code."""
+    target.mkdir(parents=True, exist_ok=True)
+    wanted, repos, cache = missing(target), repositories(), Path(settings().repo_cache).expanduser()
+    failed, size_bytes, shown = [], 0, 0.0
+    with ThreadPoolExecutor(8) as pool:
+        jobs = {pool.submit(fetch, path, sha256, target, repos, cache): path for path, sha256 in wanted}
+        for n, job in enumerate(as_completed(jobs), 1):
+            try:
+                size_bytes += job.result()
+            except (RuntimeError, OSError) as e:
+                failed.append(str(e))
+            if time.monotonic() - shown > 1 or n == len(wanted):
+                shown = time.monotonic()
+                print(f"        {n}/{len(wanted)} jars, {size_bytes / 1e6:.0f} MB", flush=True)
+    if failed:
+        print(
+            f"{len(failed)} of the broker's {len(wanted)} jars could not be fetched:",
+            *failed[:3],
+            sep="\n  ",
+            file=sys.stderr,
+        )
+        print("Run `make up` again: it goes on from here. Behind a mirror: docs/how-to/mirror.md", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _download(url: str, part: Path) -> None:
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as answer:
+        if answer.status_code == requests.codes.requested_range_not_satisfiable:
+            part.unlink()
+            return _download(url, part)
+        answer.raise_for_status()
+        with part.open("ab" if answer.status_code == requests.codes.partial_content else "wb") as out:
+            for block in answer.iter_content(1 << 16):
+                out.write(block)
+    return None
+
+
+def _is(file: Path, sha256: str) -> bool:
+    if not file.is_file():
+        return False
+    with file.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest() == sha256
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

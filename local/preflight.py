@@ -1,0 +1,200 @@
+# ruff: noqa: FA, UP, PTH, RUF100 - this file must run, or at least say why it cannot, on any Python 3
+"""Two seconds that spare twenty minutes: can this machine carry the platform? Standard library only, readable by Python 3.6.
+
+`python local/preflight.py HOME PORT_BASE` prints one line for each problem, with its cure, and exits with 1 when there is one.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+HOST = "127.0.0.1"
+# Relative to PORT_BASE; a test holds them against local/instance.py.
+PORTS = {
+    1: "supervisor",
+    80: "airflow",
+    84: "warehouse",
+    85: "dataflow",
+    86: "dataflow_grpc",
+    92: "kafka",
+    93: "kafka_controller",
+}
+GB = 1000**3
+INSTALL_BYTES = 6 * GB
+RUN_BYTES = 2 * GB
+MEMORY_BYTES = 4 * GB
+PROBE_PACKAGE = "uv"
+PROBE_TIMEOUT_S = 8
+
+
+def python_problems(version, has_venv, executable):
+    """version: (major, minor). Lines; empty when this Python will do."""
+    if not (3, 11) <= version < (3, 13):
+        return [
+            "Python: 3.11 or 3.12 is needed, and found was only {}.{} ({}). Install python3.11 (apt install python3.11 "
+            "python3.11-venv, brew install python@3.11, or pyenv install 3.11) and put it on PATH.".format(
+                version[0], version[1], executable
+            )
+        ]
+    if not has_venv:
+        return [
+            "Python: {} has no venv or no ensurepip. On Debian and Ubuntu: apt install python{}.{}-venv".format(
+                executable, version[0], version[1]
+            )
+        ]
+    return []
+
+
+def port_base_problems(text):
+    """text: PORT_BASE as given."""
+    if text.isdigit() and 1024 <= int(text) <= 65000:
+        return []
+    return ["Ports: PORT_BASE={} is no number from 1024 to 65000. For example: PORT_BASE=28000 make up".format(text)]
+
+
+def port_problems(port_base):
+    """One line when others hold ports of this instance."""
+    taken = []
+    for offset, name in sorted(PORTS.items()):
+        probe = socket.socket()
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port_base + offset))
+        except OSError:
+            taken.append("{} ({})".format(port_base + offset, name))
+        finally:
+            probe.close()
+    if not taken:
+        return []
+    return [
+        "Ports: in use by another program: {}. End it (lsof -i :{} names it), or choose other ports: PORT_BASE={} make up".format(
+            ", ".join(taken), taken[0].split()[0], port_base + 10000 if port_base <= 55000 else port_base - 10000
+        )
+    ]
+
+
+def folder_problems(home):
+    """The state folder can be made and written. A path too long for nothing else fails here too."""
+    probe = os.path.join(home, ".preflight-{}".format(os.getpid()))
+    try:
+        os.makedirs(home, exist_ok=True)
+        with open(probe, "w") as f:
+            f.write("x" * 4096)
+    except OSError as e:
+        return [
+            "State folder: {} cannot be written ({}). Make it writable, or choose another: MADHATTER_HOME=/path make up".format(
+                home, e.strerror
+            )
+        ]
+    finally:
+        if os.path.exists(probe):
+            os.remove(probe)
+    return []
+
+
+def disk_problems(free_bytes, needed_bytes, home):
+    """free_bytes: on the disk of the state folder."""
+    if free_bytes >= needed_bytes:
+        return []
+    return [
+        "Disk: {:.1f} GB are free for {}, {:.0f} GB are needed. Free some, or put the state folder elsewhere: "
+        "MADHATTER_HOME=/path make up".format(free_bytes / GB, home, needed_bytes / GB)
+    ]
+
+
+def memory_problems(total_bytes):
+    """total_bytes: of the machine, or of the control group it runs in; None where unknown."""
+    if total_bytes is None or total_bytes >= MEMORY_BYTES:
+        return []
+    return [
+        "Memory: {:.1f} GB in all, {:.0f} GB are needed. Give the machine (or its virtual machine or container) more.".format(
+            total_bytes / GB, MEMORY_BYTES / GB
+        )
+    ]
+
+
+def registry_problems(command):
+    """command: a pip call that only asks the index. One line with pip's own reason when it fails."""
+    try:
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, timeout=PROBE_TIMEOUT_S
+        )
+        said = done.stdout.decode("utf-8", "replace")
+        if done.returncode == 0:
+            return []
+    except subprocess.TimeoutExpired:
+        said = "no answer within {} s".format(PROBE_TIMEOUT_S)
+    reasons = (
+        [line for line in said.splitlines() if "ERROR" in line or "rror:" in line]
+        or said.splitlines()[-1:]
+        or ["no reason given"]
+    )
+    return [
+        "Registry: pip cannot reach its package index ({}). Check the network, the proxy (HTTPS_PROXY) or the index that pip is "
+        "configured with (pip config list); behind a mirror: docs/how-to/mirror.md".format(reasons[-1].strip())
+    ]
+
+
+def memory_bytes():
+    """Physical memory, or less where a control group says so; None where the system does not tell."""
+    total = None
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        with open("/sys/fs/cgroup/memory.max") as f:
+            total = min(total, int(f.read()))
+    except (OSError, ValueError):
+        pass
+    return total
+
+
+def has_venv():
+    """Whether this Python can make a virtual environment with pip."""
+    try:
+        import ensurepip
+        import venv
+    except ImportError:
+        return False
+    return bool(ensurepip and venv)
+
+
+def is_ours(home):
+    """Whether the ports may belong to this instance: `make up` removes what a dead supervisor left before it looks again."""
+    return os.path.exists(os.path.join(home, "run", "supervisord.pid"))
+
+
+def free_bytes(home):
+    """Free space where home is or will be."""
+    while not os.path.isdir(home):
+        home = os.path.dirname(home)
+    return shutil.disk_usage(home).free
+
+
+def main(home, port_base):
+    """Returns the exit code."""
+    problems = python_problems(sys.version_info[:2], has_venv(), sys.executable)
+    if problems and sys.version_info < (3, 11):
+        print("preflight: " + problems[0])
+        return 1
+    problems += port_base_problems(port_base)
+    if not problems and not is_ours(home):
+        problems += port_problems(int(port_base))
+    problems += folder_problems(home)
+    sys.path.insert(0, ROOT)
+    from local import install
+
+    todo = install.missing(home) if len(problems) == 0 else []
+    if len(problems) == 0:
+        problems += disk_problems(free_bytes(home), INSTALL_BYTES if todo else RUN_BYTES, home)
+    problems += memory_problems(memory_bytes())
+    if todo and not problems:
+        problems += registry_problems(install.probe(home, PROBE_PACKAGE))
+    for problem in problems:
+        print("preflight: " + problem)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(os.path.abspath(os.path.expanduser(sys.argv[1])), sys.argv[2]))

@@ -1,0 +1,56 @@
+"""The processes of an instance, found by the mark in their environment: also those that lost their parent."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import psutil
+
+MARK = "MADHATTER_SERVICE"
+
+
+def of_service(home: Path, service: str | None = None) -> list[psutil.Process]:
+    """Live processes of the instance in home, of one service or of all; without the caller and its ancestors."""
+    kin = {os.getpid(), *(p.pid for p in psutil.Process().parents())}
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            env = process.environ()
+            if (
+                MARK in env
+                and env.get("MADHATTER_HOME") == str(home)
+                and service in (None, env[MARK])
+                and process.pid not in kin
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
+                found.append(process)
+    return found
+
+
+def end(processes: list[psutil.Process], grace_s: float = 3.0) -> None:
+    """Asks processes to end, kills those that do not within grace_s, and returns when they are gone."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+    _, alive = psutil.wait_procs(processes, timeout=grace_s)
+    for process in alive:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(alive, timeout=grace_s)
+
+
+def memory_bytes(pid: int) -> int:
+    """Memory of a process and its descendants: the proportional share (PSS) on Linux, resident memory elsewhere. 0 when gone."""
+    try:
+        parent = psutil.Process(pid)
+        family = [parent, *parent.children(recursive=True)]
+    except psutil.Error:
+        return 0
+    total = 0
+    for process in family:
+        with contextlib.suppress(psutil.Error):
+            full = process.memory_full_info()
+            total += getattr(full, "pss", 0) or full.rss
+    return total

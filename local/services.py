@@ -1,0 +1,333 @@
+"""The platform's processes under supervisord: what they are, how they start, stop and answer."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shlex
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import xmlrpc.client
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from local import processes
+from local.instance import HOST, OFFSETS, ROOT, Instance
+from local.kafka import broker
+
+STORES = ("kafka", "warehouse", "dataflow")
+AIRFLOW = ("airflow-api", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
+LIVE = "live"
+ALL = (*STORES, *AIRFLOW, LIVE)
+STOPPED = ("STOPPED", "EXITED", "FATAL")
+LOG_BYTES = 5 << 20
+POLL_S = 0.2
+
+
+class ServiceError(RuntimeError):
+    """A service that does not start or answer: which one, what its log says last, what to do."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """One service. state: supervisord's word, or 'not answering'. pid, memory_bytes: 0 when it does not run. up_s: seconds."""
+
+    name: str
+    state: str
+    pid: int
+    up_s: float
+    port: int | None
+    memory_bytes: int
+
+
+def commands(instance: Instance) -> dict[str, list[str]]:
+    """The command line of each service."""
+    python, warehouse = str(instance.platform_python), str(instance.warehouse_python)
+    airflow = [python, "-m", "airflow"]
+    port = instance.port
+    lines: dict[str, list[str]] = {
+        "kafka": broker.command(instance.env, instance.run / "kafka.properties", instance.data / "kafka"),
+        "warehouse": [warehouse, "-m", "local.snowflake", "--port", f"{port('warehouse')}"]
+        + ["--data", f"{instance.data / 'warehouse'}"],
+        "dataflow": [python, "-m", "local.dataflow", "--port", f"{port('dataflow')}"]
+        + ["--grpc-port", f"{port('dataflow_grpc')}", "--state", f"{instance.data / 'dataflow'}"],
+        "airflow-api": [*airflow, "api-server"],
+        # The API server reads the task logs from the same disk: no log servers.
+        "airflow-scheduler": [*airflow, "scheduler", "--skip-serve-logs"],
+        "airflow-dag-processor": [*airflow, "dag-processor"],
+        "airflow-triggerer": [*airflow, "triggerer", "--skip-serve-logs"],
+        LIVE: [python, "-m", "local.simulator.live", "--bootstrap", instance.address("kafka")],
+    }
+    for name in AIRFLOW:
+        lines[name] = [python, "-m", "local.launch", name, "--", *lines[name]]
+    return lines
+
+
+def configuration(instance: Instance) -> str:
+    """supervisord's settings, its password included: a file for its owner only. The services get its own environment."""
+    password, run = instance.secrets.supervisor_password, instance.run
+    text = f"""\
+[supervisord]
+pidfile={_escape(str(run / "supervisord.pid"))}
+logfile={_escape(str(instance.logs / "supervisord.log"))}
+logfile_maxbytes={LOG_BYTES}
+logfile_backups=1
+identifier=madhatter
+directory={_escape(str(ROOT))}
+childlogdir={_escape(str(instance.logs))}
+
+[inet_http_server]
+port={instance.address("supervisor")}
+username=madhatter
+password={password}
+
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+"""
+    for name, command in commands(instance).items():
+        text += f"""
+[program:{name}]
+command={_escape(shlex.join(command))}
+environment={processes.MARK}="{name}"
+autostart=false
+autorestart=true
+startsecs=2
+startretries=1000
+stopwaitsecs=20
+stopasgroup=true
+killasgroup=true
+redirect_stderr=true
+stdout_logfile={_escape(str(log_file(instance, name)))}
+stdout_logfile_maxbytes={LOG_BYTES}
+stdout_logfile_backups=2
+"""
+    return text
+
+
+def log_file(instance: Instance, name: str) -> Path:
+    """Where a service's output goes."""
+    return instance.logs / f"{name}.log"
+
+
+def control(instance: Instance) -> xmlrpc.client.ServerProxy:
+    """supervisord's own interface (`.supervisor.*`), whether it runs or not."""
+    address = f"http://madhatter:{instance.secrets.supervisor_password}@{instance.address('supervisor')}/RPC2"
+    return xmlrpc.client.ServerProxy(address)
+
+
+def is_up(instance: Instance) -> bool:
+    """Whether this instance's supervisord answers, with this instance's password."""
+    if not (instance.home / "instance.json").exists():
+        return False
+    try:
+        control(instance).supervisor.getPID()
+    except (OSError, http.client.HTTPException, xmlrpc.client.Error):
+        return False
+    return True
+
+
+def supervise(instance: Instance) -> bool:
+    """Makes sure that supervisord runs with today's settings. Returns whether it was started by this call.
+
+    Processes that an earlier supervisord left behind are ended first. With other settings than the running ones everything is stopped.
+    Raises ServiceError when a port belongs to somebody else or supervisord does not come up.
+    """
+    wanted = {
+        instance.run / "supervisord.conf": configuration(instance),
+        instance.run / "environment.json": json.dumps(instance.settings, indent=1),
+    }
+    if is_up(instance):
+        if all(file.exists() and file.read_text() == text for file, text in wanted.items()):
+            return False
+        down(instance)
+    processes.end(processes.of_service(instance.home))
+    for folder in (instance.run, instance.logs, instance.data, instance.airflow_home):
+        folder.mkdir(parents=True, exist_ok=True)
+    taken = [f"{port} ({name})" for name, port in ports(instance).items() if _in_use(port)]
+    if taken:
+        raise ServiceError(
+            f"ports in use by another program: {', '.join(taken)}. End that program, or choose other ports: "
+            f"PORT_BASE={instance.port_base + 10_000} make up"
+        )
+    for file, text in wanted.items():
+        file.touch(mode=0o600)
+        file.write_text(text)
+    broker.prepare(
+        instance.env,
+        instance.run / "kafka.properties",
+        instance.data / "kafka",
+        instance.secrets.cluster_id,
+        instance.port("kafka"),
+        instance.port("kafka_controller"),
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "supervisor.supervisord", "-c", str(instance.run / "supervisord.conf")],
+        env=instance.environment() | {processes.MARK: "supervisord"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    if done.returncode:
+        raise ServiceError(f"supervisord did not start: {done.stderr.strip() or done.stdout.strip()}")
+    wait_for(lambda: is_up(instance), 10, f"supervisord does not answer on {instance.address('supervisor')}")
+    return True
+
+
+def start(instance: Instance, names: Collection[str]) -> None:
+    """Asks supervisord to start services; returns at once. Those that run or are on their way are left alone."""
+    supervisor = control(instance).supervisor
+    for name in names:
+        if _state(instance, name) not in ("RUNNING", "STARTING", "BACKOFF"):
+            supervisor.startProcess(name, False)
+
+
+def stop(instance: Instance, names: Collection[str]) -> None:
+    """Stops services, all at once, and waits until they are gone. Those that do not run are left alone."""
+    supervisor = control(instance).supervisor
+    for name in names:
+        if _state(instance, name) not in STOPPED:
+            supervisor.stopProcess(name, False)
+    wait_for(lambda: all(_state(instance, name) in STOPPED for name in names), 30, f"{', '.join(names)}: do not end")
+    for name in names:
+        processes.end(processes.of_service(instance.home, name))
+
+
+def down(instance: Instance) -> int:
+    """Stops everything of the instance, supervisord last. Returns how many processes had to be ended one by one."""
+    if is_up(instance):
+        supervisor = control(instance).supervisor
+        # What writes goes before what it writes to.
+        stop(instance, (LIVE, *AIRFLOW))
+        stop(instance, STORES)
+        supervisor.shutdown()
+        wait_for(lambda: not is_up(instance), 20, "supervisord does not end")
+    left = processes.of_service(instance.home)
+    processes.end(left)
+    pidfile = instance.run / "supervisord.pid"
+    wait_for(
+        lambda: not (is_up(instance) or any(_in_use(p) for p in ports(instance).values())), 20, "a port stays in use"
+    )
+    pidfile.unlink(missing_ok=True)
+    return len(left)
+
+
+def ready(instance: Instance, name: str) -> bool:
+    """Whether a service answers on its own endpoint."""
+    if name == "kafka":
+        return broker.answers(instance.port("kafka"))
+    if name in ("warehouse", "dataflow"):
+        return _get(f"{instance.url(name)}/health") is not None
+    if name in AIRFLOW:
+        health = _get(f"{instance.url('airflow')}/api/v2/monitor/health")
+        part = name.removeprefix("airflow-").replace("-", "_")
+        key = "metadatabase" if part == "api" else part
+        return health is not None and (health.get(key) or {}).get("status") == "healthy"
+    return _state(instance, name) == "RUNNING"
+
+
+def wait_ready(
+    instance: Instance, names: Collection[str], timeout_s: float = 60, say: Callable[[str], None] = lambda _: None
+) -> None:
+    """Returns when all services answer. say: told which ones are awaited.
+
+    Raises ServiceError that names the service and shows its log's end when one does not answer within timeout_s.
+    """
+    left, deadline = list(names), time.monotonic() + timeout_s
+    while True:
+        left = [name for name in left if not ready(instance, name)]
+        if not left:
+            say("")
+            return
+        say(f"waiting for {', '.join(left)}")
+        if time.monotonic() > deadline:
+            break
+        time.sleep(POLL_S)
+    name = left[0]
+    raise ServiceError(
+        f"{name} does not answer after {timeout_s:.0f} s (state: {_state(instance, name)}). The end of its log:\n"
+        f"{tail(instance, name, 15)}\nAll of it: make logs S={name}"
+    )
+
+
+def tail(instance: Instance, name: str, lines: int) -> str:
+    """The last lines of a service's log."""
+    file = log_file(instance, name)
+    if not file.exists():
+        return f"(no log yet: {name} has never run)"
+    return "\n".join(file.read_text(errors="replace").splitlines()[-lines:])
+
+
+def status(instance: Instance) -> list[Status]:
+    """All services. Empty when the instance is down."""
+    if not is_up(instance):
+        return []
+    found = {info["name"]: info for info in control(instance).supervisor.getAllProcessInfo()}  # type: ignore[union-attr, index, call-overload, arg-type]
+    rows = []
+    for name in ALL:
+        info = found[name]  # type: ignore[index]
+        state, pid = str(info["statename"]).lower(), int(info["pid"])  # type: ignore[call-overload, index, arg-type]
+        if state == "running" and not ready(instance, name):
+            state = "not answering"
+        up_s = float(info["now"]) - float(info["start"]) if pid else 0.0  # type: ignore[call-overload, index, arg-type]
+        port = {"airflow-api": "airflow"}.get(name, name)
+        rows.append(
+            Status(name, state, pid, up_s, ports(instance).get(port), processes.memory_bytes(pid) if pid else 0)
+        )
+    return rows
+
+
+def ports(instance: Instance) -> dict[str, int]:
+    """All ports that the instance listens on."""
+    return {name: instance.port(name) for name in OFFSETS}
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float, failure: str) -> None:
+    """Returns when condition is true. Raises ServiceError(failure) after timeout_s."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise ServiceError(f"{failure} ({timeout_s:.0f} s)")
+        time.sleep(0.05)
+
+
+def _state(instance: Instance, name: str) -> str:
+    try:
+        info = control(instance).supervisor.getProcessInfo(name)
+    except (OSError, http.client.HTTPException, xmlrpc.client.Error):
+        return "unknown: supervisord does not answer"
+    return str(info["statename"])  # type: ignore[index, call-overload]
+
+
+def _get(url: str) -> dict[str, dict[str, str]] | None:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=5) as answer:
+            body = answer.read()
+    except (OSError, urllib.error.URLError, http.client.HTTPException):
+        return None
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _in_use(port: int) -> bool:
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind((HOST, port))
+        except OSError:
+            return True
+    return False
+
+
+def _escape(value: str) -> str:
+    return value.replace("%", "%%")

@@ -1,0 +1,60 @@
+"""How a source of events writes to Kafka: settings and the checks before the first message."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
+
+SETTINGS: dict[str, Any] = {
+    # A message counts as sent when every in-sync replica has it; the broker drops what a retry repeats.
+    "acks": "all",
+    "enable.idempotence": True,
+    "compression.type": "lz4",
+    # Java's partitioner, so that all producers, whatever their language, put a key into the same partition.
+    "partitioner": "murmur2_random",
+}
+
+
+class BrokerUnreachable(ConnectionError):
+    """No broker answers at the bootstrap address."""
+
+
+class TopicUnfit(RuntimeError):
+    """The topic is missing, or does not stamp messages with their arrival."""
+
+
+class NotDelivered(RuntimeError):
+    """The broker did not take some of the messages."""
+
+
+def check_topic(bootstrap: str, topic: str, timeout_s: float = 10) -> None:
+    """Raises BrokerUnreachable or TopicUnfit, with what to do, unless the topic exists and has LogAppendTime."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
+    try:
+        found = admin.list_topics(topic, timeout=timeout_s).topics[topic]
+        if found.error is not None and found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise TopicUnfit(f"the broker at {bootstrap} has no topic {topic}: create the topics first, `make up` does")
+        if found.error is not None:
+            raise KafkaException(found.error)
+        resource = ConfigResource(ResourceType.TOPIC, topic)
+        config = admin.describe_configs([resource], request_timeout=timeout_s)[resource].result()
+    except KafkaException as e:
+        raise BrokerUnreachable(
+            f"no Kafka broker serves {topic} at {bootstrap} ({e.args[0].str()}): "
+            "see `make status` and `make logs S=kafka`"
+        ) from e
+    stamp = config["message.timestamp.type"].value
+    if stamp != "LogAppendTime":
+        raise TopicUnfit(
+            f"topic {topic} at {bootstrap} has message.timestamp.type={stamp}: slices are cut by arrival and need "
+            "LogAppendTime; set it as the contract says, `make up` does"
+        )
+
+
+def open_producer(bootstrap: str, settings: Mapping[str, Any]) -> Producer:
+    """A producer with SETTINGS and the caller's own, in librdkafka's names."""
+    # log_level 2: the callers report errors themselves, once; librdkafka would do so at every attempt.
+    return Producer({"bootstrap.servers": bootstrap, "log_level": 2, **SETTINGS, **settings})

@@ -1,0 +1,120 @@
+"""What `make up` does once the services answer: topics, tables, the real history through the pipeline, live traffic."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from local import services, table
+from local.airflow.api import AirflowApi
+from local.instance import ROOT, Instance
+from local.progress import Say, step
+from local.warehouse import query
+
+# The operators' own modules, which Airflow finds by itself.
+sys.path.append(str(ROOT / "plugins"))
+
+HISTORY_RUN = "history"
+PIPELINE_TIMEOUT_S = 600
+
+
+def migrate(instance: Instance) -> None:
+    """Brings the warehouse's schemas up to date. Raises RuntimeError with schemachange's own last words."""
+    with step("Warehouse tables"):
+        done = subprocess.run(
+            [str(instance.warehouse_python), "-m", "local.migrate", "127.0.0.1", str(instance.port("warehouse"))],
+            cwd=ROOT,
+            env=instance.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"migrations failed:\n{(done.stdout + done.stderr)[-2000:]}")
+
+
+def prepare(instance: Instance) -> None:
+    """Topics, tables, history sent. Every part is done once; what is there already costs a look."""
+    from include.contracts.contract import topics
+    from madhatter import kafka
+
+    with step("Topics") as say:
+        made = kafka.create_topics(kafka.admin({"bootstrap.servers": instance.address("kafka")}), topics())
+        say(", ".join(made))
+    migrate(instance)
+    if not query(instance, "select 1 from ops.history"):
+        _send_history(instance)
+
+
+def _send_history(instance: Instance) -> None:
+    from local.simulator import replay
+
+    with step("Real history to Kafka") as say:
+        weeks = replay.shift_weeks(datetime.now(UTC).date())
+        sent = replay.send(instance.address("kafka"), replay.TOPIC, weeks)
+        query(
+            instance,
+            "insert into ops.history (topic, shift_weeks, events, lines, sent_ts) values (%s, %s, %s, %s, sysdate())",
+            (replay.TOPIC, weeks, sent.events, sent.lines),
+        )
+        say(f"{sent.events:,} orders, {sent.lines:,} lines, moved by {weeks} weeks")
+
+
+def finish(instance: Instance) -> None:
+    """The history as one slice, then the DAGs unpaused and live orders started; ends with the table."""
+    api = AirflowApi(instance.url("airflow"), "admin", instance.secrets.admin_password)
+    with step("History through the pipeline") as say:
+        _run_history(api, say)
+    with step("DAGs and live orders"):
+        # The consumer first: events for a paused DAG are lost, and only the next sweep would find them.
+        for dag in ("retail_daily", "retail_hourly"):
+            api.unpause(dag)
+        services.start(instance, [services.LIVE])
+    print(f"\n{report(instance)}")
+
+
+def _run_history(api: AirflowApi, say: Say) -> None:
+    """Triggers the backfill once and waits for its end. Raises RuntimeError that names the failed tasks."""
+    deadline = time.monotonic() + PIPELINE_TIMEOUT_S
+    while (run := api.trigger_once("retail_backfill", HISTORY_RUN)) is None:
+        say("waiting for the DAG processor")
+        _wait(deadline, "the DAG processor has not read retail_backfill; see make logs S=airflow-dag-processor")
+    while run["state"] not in ("success", "failed"):
+        say(", ".join(api.active_tasks("retail_backfill", HISTORY_RUN)) or run["state"])
+        _wait(deadline, "the history is still on its way; see retail_backfill in the Airflow UI")
+        run = api.run("retail_backfill", HISTORY_RUN)
+    if run["state"] == "failed":
+        failed = ", ".join(api.failed_tasks("retail_backfill", HISTORY_RUN))
+        raise RuntimeError(f"retail_backfill failed in {failed}: its log in the Airflow UI says why; clear it there")
+    say("")
+
+
+def _wait(deadline: float, failure: str) -> None:
+    if time.monotonic() > deadline:
+        raise RuntimeError(f"{failure} ({PIPELINE_TIMEOUT_S} s)")
+    time.sleep(0.5)
+
+
+def report(instance: Instance) -> str:
+    """Events sent, delivered, published, duplicates, rejected; seconds per stage; whether all of it adds up."""
+    (history,) = query(instance, "select shift_weeks, events, sent_ts from ops.history order by sent_ts limit 1")
+    counts = query(
+        instance,
+        "select kind, count(*) as slices, sum(delivered) as delivered, sum(published) as published, "
+        "sum(duplicates) as duplicates, sum(dead_letters) as rejected, sum(plan_s) as plan, sum(transform_s) as transform, "
+        "sum(stage_s) as stage, sum(audit_s) as audit, sum(publish_s) as publish "
+        "from reporting.slice_status where state = 'committed' group by kind order by kind",
+    )
+    columns = ["slices of", "n", "sent", "delivered", "published", "duplicates", "rejected"]
+    columns += ["plan s", "transform s", "stage s", "audit s", "publish s"]
+    rows: list[list[Any]] = []
+    for row in counts:
+        sent = history["events"] if row["kind"] == "backfill" else None
+        rows.append([row.pop("kind"), row.pop("slices"), sent, *row.values()])
+    balanced = query(instance, "select count_if(not is_balanced) as wrong, count(*) as n from ops.reconciliation")[0]
+    verdict = "balanced in all" if not balanced["wrong"] else f"NOT balanced in {balanced['wrong']} of"
+    shift = f"The history (2010-12-01 to 2011-12-09) is shown {history['shift_weeks']} weeks later."
+    return f"{table.text(columns, rows)}\n{verdict} {balanced['n']} partitions. {shift}"

@@ -1,0 +1,22 @@
+"""Asks this instance's warehouse, as `make sql` and `make up` do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from local.connections import snowflake_arguments
+from local.instance import Instance
+
+
+def query(instance: Instance, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+    """Runs one statement; rows as dicts with lower-case names. Raises snowflake.connector.errors.Error."""
+    import snowflake.connector
+
+    with (
+        snowflake.connector.connect(**snowflake_arguments(instance.settings)) as session,
+        session.cursor() as cursor,
+    ):
+        cursor.execute(sql, tuple(parameters) or None)
+        names = [column.name.lower() for column in cursor.description or []]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]  # type: ignore[arg-type]

@@ -1,0 +1,53 @@
+"""`python -m tests.dataflow.operate NAME TEMPLATE PARAMETERS [PATIENCE_S]`: LaunchPipeline as Airflow runs it.
+
+First in the worker, then its trigger, again and again; prints a line at each step: `deferred JSON`, `result JSON` or
+`error text`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+from airflow.sdk.exceptions import TaskDeferred
+
+from madhatter.dataflow import LaunchPipeline, PipelineEnded
+
+
+def main(name: str, template: str, parameters: str, patience_s: str = "60") -> None:
+    task = LaunchPipeline(
+        task_id="transform",
+        job_name=name,
+        template=template,
+        parameters=json.loads(parameters),
+        patience_s=float(patience_s),
+    )
+    step: str = "execute"
+    more: dict[str, Any] = {}
+    while step:
+        try:
+            tell("result", json.dumps(getattr(task, step)({}, **more)))
+            step = ""
+        except TaskDeferred as deferred:
+            _, arguments = deferred.trigger.serialize()
+            tell("deferred", json.dumps(arguments))
+            event = asyncio.run(first_event(PipelineEnded(**arguments)))
+            step, more = deferred.method_name, {"event": event}
+        except Exception as error:
+            tell("error", f"{type(error).__name__} {error}".replace("\n", " "))
+            step = ""
+
+
+async def first_event(trigger: PipelineEnded) -> Any:
+    return (await anext(aiter(trigger.run()))).payload
+
+
+def tell(kind: str, text: str) -> None:
+    sys.stdout.write(f"{kind} {text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
