@@ -1,4 +1,4 @@
-"""`python -m local COMMAND`: start, watch and stop the platform on this machine. `make help` lists the same commands."""
+"""`python -m local COMMAND`: start, watch and stop the platform on this machine. `make help` lists the commands."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def logs(instance: Instance, name: str, lines: int, follow: bool) -> int:
 
 
 def sql(instance: Instance, query: str, form: str) -> int:
-    """Runs one statement in the warehouse and prints its rows; an error's text goes to standard error, with exit code 1."""
+    """Runs one statement in the warehouse and prints its rows. An error's text goes to standard error; exit code 1."""
     import snowflake.connector
 
     from local.connections import snowflake_arguments
@@ -120,9 +120,10 @@ def clean(instance: Instance, everything: bool) -> None:
 
 def migrate(instance: Instance) -> None:
     """Brings the warehouse's schemas up to date."""
-    from local import up
+    from local.migrate import migrate as schemachange
 
-    up.migrate(instance)
+    with step("Warehouse tables"):
+        schemachange(instance)
 
 
 def run(instance: Instance, module: str, *arguments: str) -> int:

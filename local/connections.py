@@ -1,4 +1,4 @@
-"""airflow_settings.yaml (Astro CLI's format) as the environment variables by which Airflow takes connections and variables."""
+"""airflow_settings.yaml (Astro CLI's format) as the environment variables that Airflow takes connections from."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The environments in <home>/env: boot (the installer), platform, warehouse, kafka (the broker's jars). Standard library only.
+"""The environments in <home>/env: boot (the installer), platform, warehouse, kafka (jars). Standard library only.
 
-`python local/install.py HOME [--dev]` installs what is missing and is silent when nothing is. Each environment has a stamp with its
-lock's hash, written last: an interrupted installation goes on where it stopped, from the installer's cache.
+`python local/install.py HOME [--dev]` installs what is missing and is silent when nothing is. Each environment has a
+stamp with its lock's hash, written last: an interrupted installation goes on where it stopped, from the cache.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def missing(home: str | Path, dev: bool = False) -> list[str]:
 
 
 def probe(home: str | Path, package: str) -> list[str]:
-    """A command that succeeds where pip reaches its index: it only asks for a package's versions. `true` where there is no pip yet."""
+    """A command that succeeds where pip reaches its index: it only asks for versions. `true` where there is no pip."""
     boot = Path(home) / "env" / "boot" / "bin" / "python"
     python = str(boot) if boot.exists() else sys.executable
     if python == sys.executable and importlib.util.find_spec("pip") is None:
@@ -140,12 +140,12 @@ def _run(title: str, home: Path, command: list[str], env: dict[str, str] | None 
     free = shutil.disk_usage(home).free
     if free < FULL_DISK_BYTES:
         raise InstallError(
-            f"{title}: the disk of {home} is full ({free / 1e6:.0f} MB left). Free 6 GB, or put the state folder elsewhere "
-            "(MADHATTER_HOME=/path make up); the installation goes on where it stopped."
+            f"{title}: the disk of {home} is full ({free / 1e6:.0f} MB left). Free 6 GB, or put the state folder "
+            "elsewhere (MADHATTER_HOME=/path make up); the installation goes on where it stopped."
         )
     raise InstallError(
-        f"{title} could not be installed (exit code {done.returncode}; the reason is above). `make up` again goes on where it stopped. "
-        "Behind a proxy or a mirror: docs/how-to/mirror.md"
+        f"{title} could not be installed (exit code {done.returncode}; the reason is above). `make up` again goes on "
+        "where it stopped. Behind a proxy or a mirror: docs/how-to/mirror.md"
     )
 
 

@@ -174,7 +174,7 @@ class Instance:
             "DAG_PROCESSOR__REFRESH_INTERVAL": "15",
             "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",
             "DAG_PROCESSOR__PARSING_PROCESSES": "1",
-            "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "1",
+            "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
             # A dead scheduler's or worker's tasks are found and tried again within a minute instead of ten.
             "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "20",
             "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",

@@ -1,28 +1,29 @@
-"""Runs schemachange against the warehouse stand-in: `python -m local.migrate HOST PORT [schemachange options]`.
-
-schemachange keeps only some settings of a connection; host, port and protocol are given to the connector here.
-"""
+"""Runs schemachange, unmodified, over include/sql/migrations against this instance's warehouse."""
 
 from __future__ import annotations
 
-import sys
-from functools import partial
+import subprocess
+
+from local.instance import ROOT, Instance
 
 MIGRATIONS = "include/sql/migrations"
+HISTORY = "MADHATTER.OPS.CHANGE_HISTORY"
 
 
-def main() -> None:
-    """Deploys the migrations. Exits with schemachange's own code."""
-    import snowflake.connector
-    from schemachange.cli import main as schemachange
-
-    host, port, *options = sys.argv[1:]
-    endpoint = {"host": host, "port": int(port), "protocol": "http", "password": "local"}
-    snowflake.connector.connect = partial(snowflake.connector.connect, **endpoint)  # type: ignore[assignment]
-    sys.argv = ["schemachange", "deploy", "-f", MIGRATIONS, "-a", "local", "-u", "local", "-d", "MADHATTER"]
-    sys.argv += ["-c", "MADHATTER.OPS.CHANGE_HISTORY", "--schemachange-create-change-history-table", *options]
-    schemachange()
-
-
-if __name__ == "__main__":
-    main()
+def migrate(instance: Instance) -> None:
+    """Applies what is new. Raises RuntimeError with schemachange's own last words."""
+    host, port = instance.address("warehouse").split(":")
+    endpoint = {"HOST": host, "PORT": port, "PROTOCOL": "http", "ACCOUNT": "local", "USER": "local", "PASSWORD": "local"}
+    done = subprocess.run(
+        [str(instance.warehouse_python.parent / "schemachange"), "deploy", "-f", MIGRATIONS, "-c", HISTORY]
+        + ["--schemachange-create-change-history-table"],
+        cwd=ROOT,
+        env=instance.environment()
+        | {f"SNOWFLAKE_{name}": value for name, value in endpoint.items()}
+        | {"SNOWFLAKE_DATABASE": "MADHATTER", "NO_COLOR": "1", "SNOWFLAKE_DISABLE_PLATFORM_DETECTION": "true"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"migrations failed:\n{(done.stdout + done.stderr)[-2000:]}")

@@ -1,4 +1,3 @@
-# ruff: noqa: FA, UP, PTH, RUF100 - this file must run, or at least say why it cannot, on any Python 3
 """Two seconds that spare twenty minutes: can this machine carry the platform? Standard library only, readable by Python 3.6.
 
 `python local/preflight.py HOME PORT_BASE` prints one line for each problem, with its cure, and exits with 1 when there is one.
@@ -9,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from typing import List, Optional, Tuple
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 HOST = "127.0.0.1"
@@ -30,7 +30,7 @@ PROBE_PACKAGE = "uv"
 PROBE_TIMEOUT_S = 8
 
 
-def python_problems(version, has_venv, executable):
+def python_problems(version: Tuple[int, int], has_venv: bool, executable: str) -> List[str]:
     """version: (major, minor). Lines; empty when this Python will do."""
     if not (3, 11) <= version < (3, 13):
         return [
@@ -48,14 +48,14 @@ def python_problems(version, has_venv, executable):
     return []
 
 
-def port_base_problems(text):
+def port_base_problems(text: str) -> List[str]:
     """text: PORT_BASE as given."""
     if text.isdigit() and 1024 <= int(text) <= 65000:
         return []
     return ["Ports: PORT_BASE={} is no number from 1024 to 65000. For example: PORT_BASE=28000 make up".format(text)]
 
 
-def port_problems(port_base):
+def port_problems(port_base: int) -> List[str]:
     """One line when others hold ports of this instance."""
     taken = []
     for offset, name in sorted(PORTS.items()):
@@ -70,14 +70,15 @@ def port_problems(port_base):
     if not taken:
         return []
     return [
-        "Ports: in use by another program: {}. End it (lsof -i :{} names it), or choose other ports: PORT_BASE={} make up".format(
+        "Ports: in use by another program: {}. End it (lsof -i :{} names it), or choose other ports: "
+        "PORT_BASE={} make up".format(
             ", ".join(taken), taken[0].split()[0], port_base + 10000 if port_base <= 55000 else port_base - 10000
         )
     ]
 
 
-def folder_problems(home):
-    """The state folder can be made and written. A path too long for nothing else fails here too."""
+def folder_problems(home: str) -> List[str]:
+    """The state folder can be made and written; so a full disk or a path that is too long is found as well."""
     probe = os.path.join(home, ".preflight-{}".format(os.getpid()))
     try:
         os.makedirs(home, exist_ok=True)
@@ -95,7 +96,7 @@ def folder_problems(home):
     return []
 
 
-def disk_problems(free_bytes, needed_bytes, home):
+def disk_problems(free_bytes: int, needed_bytes: int, home: str) -> List[str]:
     """free_bytes: on the disk of the state folder."""
     if free_bytes >= needed_bytes:
         return []
@@ -105,7 +106,7 @@ def disk_problems(free_bytes, needed_bytes, home):
     ]
 
 
-def memory_problems(total_bytes):
+def memory_problems(total_bytes: Optional[int]) -> List[str]:
     """total_bytes: of the machine, or of the control group it runs in; None where unknown."""
     if total_bytes is None or total_bytes >= MEMORY_BYTES:
         return []
@@ -116,7 +117,7 @@ def memory_problems(total_bytes):
     ]
 
 
-def registry_problems(command):
+def registry_problems(command: List[str]) -> List[str]:
     """command: a pip call that only asks the index. One line with pip's own reason when it fails."""
     try:
         done = subprocess.run(
@@ -138,7 +139,7 @@ def registry_problems(command):
     ]
 
 
-def memory_bytes():
+def memory_bytes() -> Optional[int]:
     """Physical memory, or less where a control group says so; None where the system does not tell."""
     total = None
     try:
@@ -150,7 +151,7 @@ def memory_bytes():
     return total
 
 
-def has_venv():
+def has_venv() -> bool:
     """Whether this Python can make a virtual environment with pip."""
     try:
         import ensurepip
@@ -160,19 +161,19 @@ def has_venv():
     return bool(ensurepip and venv)
 
 
-def is_ours(home):
-    """Whether the ports may belong to this instance: `make up` removes what a dead supervisor left before it looks again."""
+def is_ours(home: str) -> bool:
+    """Whether the ports may be this instance's own: `make up` ends what a dead supervisor left before it looks again."""
     return os.path.exists(os.path.join(home, "run", "supervisord.pid"))
 
 
-def free_bytes(home):
+def free_bytes(home: str) -> int:
     """Free space where home is or will be."""
     while not os.path.isdir(home):
         home = os.path.dirname(home)
     return shutil.disk_usage(home).free
 
 
-def main(home, port_base):
+def main(home: str, port_base: str) -> int:
     """Returns the exit code."""
     problems = python_problems(sys.version_info[:2], has_venv(), sys.executable)
     if problems and sys.version_info < (3, 11):
@@ -185,8 +186,8 @@ def main(home, port_base):
     sys.path.insert(0, ROOT)
     from local import install
 
-    todo = install.missing(home) if len(problems) == 0 else []
-    if len(problems) == 0:
+    todo = install.missing(home) if not problems else []
+    if not problems:
         problems += disk_problems(free_bytes(home), INSTALL_BYTES if todo else RUN_BYTES, home)
     problems += memory_problems(memory_bytes())
     if todo and not problems:

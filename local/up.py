@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from typing import Any
 from local import services, table
 from local.airflow.api import AirflowApi
 from local.instance import ROOT, Instance
+from local.migrate import migrate
 from local.progress import Say, step
 from local.warehouse import query
 
@@ -21,21 +21,6 @@ HISTORY_RUN = "history"
 PIPELINE_TIMEOUT_S = 600
 
 
-def migrate(instance: Instance) -> None:
-    """Brings the warehouse's schemas up to date. Raises RuntimeError with schemachange's own last words."""
-    with step("Warehouse tables"):
-        done = subprocess.run(
-            [str(instance.warehouse_python), "-m", "local.migrate", "127.0.0.1", str(instance.port("warehouse"))],
-            cwd=ROOT,
-            env=instance.environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(f"migrations failed:\n{(done.stdout + done.stderr)[-2000:]}")
-
-
 def prepare(instance: Instance) -> None:
     """Topics, tables, history sent. Every part is done once; what is there already costs a look."""
     from include.contracts.contract import topics
@@ -44,7 +29,8 @@ def prepare(instance: Instance) -> None:
     with step("Topics") as say:
         made = kafka.create_topics(kafka.admin({"bootstrap.servers": instance.address("kafka")}), topics())
         say(", ".join(made))
-    migrate(instance)
+    with step("Warehouse tables"):
+        migrate(instance)
     if not query(instance, "select 1 from ops.history"):
         _send_history(instance)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ def query(instance: Instance, sql: str, parameters: Sequence[Any] = ()) -> list[
     """Runs one statement; rows as dicts with lower-case names. Raises snowflake.connector.errors.Error."""
     import snowflake.connector
 
+    logging.getLogger("snowflake.connector").setLevel(logging.WARNING)
     with (
         snowflake.connector.connect(**snowflake_arguments(instance.settings)) as session,
         session.cursor() as cursor,

@@ -198,13 +198,22 @@ def _reason(value: bytes, error: Exception) -> str:
     if not value:
         return "empty message"
     if isinstance(error, UnicodeDecodeError):
-        return f"not UTF-8: byte {error.start} is 0x{value[error.start]:02x}"
+        return _bad_byte(value)
     if isinstance(error, RecursionError):
         return "not an event: nested too deep"
     text = str(error)
     if isinstance(error, msgspec.ValidationError):
         return text.replace(" - at `$.", " at `").replace("`$`", "the message")
     return f"not JSON: {text}"
+
+
+def _bad_byte(value: bytes) -> str:
+    """The first byte that is not UTF-8; msgspec counts from the start of a string, not of the message."""
+    try:
+        value.decode()
+    except UnicodeDecodeError as error:
+        return f"not UTF-8: byte {error.start} is 0x{value[error.start]:02x}"
+    return "not UTF-8"
 
 
 def payload_text(value: bytes) -> str:

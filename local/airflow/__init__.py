@@ -10,7 +10,7 @@ from local.instance import ROOT, Instance
 
 
 def boot(instance: Instance) -> None:
-    """Migrates Airflow's database where it is not of this version, and asks for the four components; returns before they answer.
+    """Migrates Airflow's database where it is not of this version and asks for the four components; waits for none.
 
     Raises RuntimeError with the end of what `airflow db migrate` said when it fails.
     """

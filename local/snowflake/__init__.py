@@ -1,1 +1,1 @@
-"""The warehouse on a laptop: Snowflake's wire protocol and semantics over DuckDB (fakesnow behind a hardened launcher)."""
+"""The warehouse on a laptop: Snowflake's wire protocol and semantics over DuckDB by fakesnow."""

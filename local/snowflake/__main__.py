@@ -7,7 +7,6 @@ import asyncio
 import socket
 import sys
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import uvicorn
@@ -26,14 +25,19 @@ def main() -> int:
     parser.add_argument("--database", default="MADHATTER", help="a database to create if missing")
     parser.add_argument("--memory", default="768MB", help="DuckDB's memory limit; beyond it queries use the disk")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--idle-s", type=float, default=300, help="roll back a transaction idle for longer that blocks another")
+    parser.add_argument(
+        "--idle-s", type=float, default=300, help="roll back a transaction idle for longer that blocks another"
+    )
     options = parser.parse_args()
     listener = socket.socket(proto=socket.IPPROTO_TCP)  # asyncio sets TCP_NODELAY only where TCP is named
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((options.host, options.port))
     except OSError as e:
-        print(f"warehouse: port {options.port} cannot be used ({e.strerror}): end its user or move PORT_BASE", file=sys.stderr)
+        print(
+            f"warehouse: port {options.port} cannot be used ({e.strerror}): end its user or move PORT_BASE",
+            file=sys.stderr,
+        )
         return 1
     try:
         warehouse = Warehouse(options.data.resolve(), options.memory, options.threads)

@@ -154,8 +154,8 @@ def _file(path: Path) -> File:
         stat = path.stat()
     except FileNotFoundError:
         raise error(
-            91016, "22000", f"Remote file '{path.as_uri()}' was not found. If you are running a copy command, make sure "
-            "that the files are written before, or that their names in FILES are right. Nothing was loaded.",
+            91016, "22000", f"Remote file '{path.as_uri()}' was not found: write it before COPY INTO, or "
+            "correct its name in FILES. Nothing was loaded.",
         ) from None  # fmt: skip
     return File(path.as_uri(), path, f"{stat.st_size}-{stat.st_mtime_ns}")
 

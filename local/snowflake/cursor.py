@@ -12,7 +12,7 @@ import pyarrow as pa
 from fakesnow.conn import FakeSnowflakeConnection
 from fakesnow.cursor import FakeSnowflakeCursor
 from snowflake.connector.errors import ProgrammingError
-from sqlglot import exp
+from sqlglot import Expr, exp
 
 from local.snowflake import rewrite
 from local.snowflake.copy_into import COLUMNS, copy_into, forget
@@ -65,10 +65,10 @@ class Cursor(FakeSnowflakeCursor):  # type: ignore[misc]
                 raise
             return status("Statement executed successfully.", statement.type_id)
 
-    def _transform_explode(self, expression: exp.Expression) -> list[exp.Expression]:
+    def _transform_explode(self, expression: Expr) -> list[Expr]:
         return [expression] if isinstance(expression, exp.Merge) else super()._transform_explode(expression)
 
-    def _execute(self, transformed: exp.Expression, params: Any = None) -> None:
+    def _execute(self, transformed: Expr, params: Any = None) -> None:
         if isinstance(transformed, exp.Merge):
             counts = merge(self._duck_conn, transformed, params)
             names = {f"number of rows {operation}": count for operation, count in counts.items()}
@@ -92,12 +92,13 @@ class Cursor(FakeSnowflakeCursor):  # type: ignore[misc]
         self._arrow_table, self._columns, self._rowcount = table, columns, table.num_rows
 
 
-def _emptied(e: exp.Expression) -> list[exp.Table]:
+def _emptied(e: Expr) -> list[exp.Table]:
     """The tables whose load history a DDL statement ends."""
     is_new = isinstance(e, exp.Create) and not e.args.get("exists")
-    if not (isinstance(e, exp.TruncateTable) or ((is_new or isinstance(e, exp.Drop)) and e.kind == "TABLE")):
-        return []
-    return list(e.find_all(exp.Table)) if isinstance(e, (exp.TruncateTable, exp.Drop)) else [e.find(exp.Table)]
+    is_table = is_new or isinstance(e, exp.Drop)
+    if isinstance(e, exp.TruncateTable) or (is_table and e.args.get("kind") == "TABLE"):
+        return list(e.find_all(exp.Table))[: 1 if is_new else None]  # the others of a CREATE are its sources
+    return []
 
 
 _LITERAL_OR_VARIABLE = re.compile(

@@ -100,6 +100,8 @@ class TableLocks:
 
 def _locked(table: Table, why: str) -> Exception:
     return error(
-        625, "57014", f"Table {'.'.join(table)} is locked by another transaction that has not ended ({why}). "
+        625,
+        "57014",
+        f"Table {'.'.join(table)} is locked by another transaction that has not ended ({why}). "
         "The statement was aborted; commit or roll back the other transaction, or raise LOCK_TIMEOUT.",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 from duckdb import DuckDBPyConnection
 from fakesnow.transforms.merge import operations
 from sqlglot import exp
@@ -18,6 +19,7 @@ def merge(duck: DuckDBPyConnection, expression: exp.Merge, params: list[object] 
                 # Snowflake allows `set t.a = ...`, DuckDB wants the bare name
                 if isinstance(assignment.this, exp.Column):
                     assignment.set("this", exp.column(assignment.this.this))
-    table = duck.execute(f"{expression.sql(dialect='duckdb')} RETURNING merge_action", params).to_arrow_table()
+    result = duck.execute(f"{expression.sql(dialect='duckdb')} RETURNING merge_action", params)
+    table: pa.Table = result.to_arrow_table()
     counts = {row["values"]: row["counts"] for row in table.column(0).value_counts().to_pylist()}
     return {operation: counts.get(_ACTION[operation], 0) for operation in named}

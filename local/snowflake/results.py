@@ -69,15 +69,15 @@ def _narrow(table: pa.Table, described: list[rowtype.ColumnInfo]) -> tuple[pa.Ta
     arrays = []
     for column in table.columns:
         if pa.types.is_decimal(column.type) and column.type.scale == 0:
-            column = _whole(column)  # noqa: PLW2901
+            column = _whole(column)
         elif pa.types.is_floating(column.type) and column.type != pa.float64():
-            column = column.cast(pa.float64())  # noqa: PLW2901
+            column = column.cast(pa.float64())
         elif pa.types.is_integer(column.type) and column.type not in (pa.int64(), pa.uint64()):
-            column = column.cast(pa.int64())  # noqa: PLW2901
+            column = column.cast(pa.int64())
         elif pa.types.is_timestamp(column.type) and column.type.unit != "us":
-            column = column.cast(pa.timestamp("us", column.type.tz), safe=False)  # noqa: PLW2901
+            column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
         elif pa.types.is_nested(column.type):
-            column = _as_json(column)  # noqa: PLW2901
+            column = _as_json(column)
         arrays.append(column)
     return pa.Table.from_arrays(arrays, names=table.column_names), described
 

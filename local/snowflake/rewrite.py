@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from fakesnow import transforms
-from sqlglot import exp
+from sqlglot import Expr, exp
 
 from local.snowflake.errors import refused
 
@@ -14,7 +14,7 @@ from local.snowflake.errors import refused
 transforms.numeric_agg_implicit_cast = lambda expression: expression
 
 
-def before(expression: exp.Expression) -> exp.Expression:
+def before(expression: Expr) -> Expr:
     """On Snowflake's tree, before fakesnow's own transforms."""
     _name_outer_columns(expression)
     if isinstance(expression, exp.Create):
@@ -25,18 +25,19 @@ def before(expression: exp.Expression) -> exp.Expression:
     return expression.transform(_snowflake_function, copy=False)
 
 
-def after(expression: exp.Expression) -> exp.Expression:
+def after(expression: Expr) -> Expr:
     """On the tree for DuckDB, after fakesnow's transforms."""
     # From the leaves up: the rewrites keep what they wrap, so a walk from the root would meet it again.
     for node in list(expression.dfs())[::-1]:
-        if rewrite := _TYPED.get(type(node)):
+        rewrite = _TYPED.get(type(node))
+        if rewrite is not None:
             replacement = rewrite(node)
             if replacement is not node and node.parent is not None:
                 node.replace(replacement)
     return expression
 
 
-def _name_outer_columns(expression: exp.Expression) -> None:
+def _name_outer_columns(expression: Expr) -> None:
     """Snowflake names an unnamed column after its text in upper case."""
     if isinstance(expression, exp.Query):
         select = expression
@@ -45,7 +46,11 @@ def _name_outer_columns(expression: exp.Expression) -> None:
         if isinstance(select, exp.Select):
             for e in list(select.expressions):
                 inner = e.unalias()
-                if e is inner and not isinstance(e, (exp.Column, exp.Star, exp.Alias, exp.Subquery)) and not e.find(exp.Star, exp.Placeholder):
+                if (
+                    e is inner
+                    and not isinstance(e, (exp.Column, exp.Star, exp.Alias, exp.Subquery))
+                    and not e.find(exp.Star, exp.Placeholder)
+                ):
                     name = e.sql(dialect="snowflake").upper()
                     e.replace(exp.alias_(e.copy(), name, quoted=True))
                 elif isinstance(e, exp.Count) and isinstance(e.this, exp.Star):
@@ -97,7 +102,7 @@ def _drop_keys(create: exp.Create) -> None:
 _TIMESTAMPS = (exp.DataType.Type.TIMESTAMP, exp.DataType.Type.TIMESTAMPNTZ)
 
 
-def _snowflake_function(e: exp.Expression) -> exp.Expression:
+def _snowflake_function(e: Expr) -> Expr:
     if isinstance(e, exp.ToChar) and e.args.get("format"):
         return exp.func("STRFTIME", e.this, exp.Literal.string(_strftime(e.args["format"])), dialect="duckdb")
     if isinstance(e, exp.TimeToStr):  # sqlglot has mapped the format, as far as it knows
@@ -129,7 +134,7 @@ def _snowflake_function(e: exp.Expression) -> exp.Expression:
     return e
 
 
-def _hash(values: list[exp.Expression]) -> exp.Expression:
+def _hash(values: list[Expr]) -> Expr:
     starred = [exp.Anonymous(this="*COLUMNS", expressions=[v]) if isinstance(v, exp.Star) else v for v in values]
     return exp.Anonymous(this="hash", expressions=starred)
 
@@ -141,7 +146,7 @@ _FORMAT = {
 _FORMAT_PART = re.compile("|".join(sorted(_FORMAT, key=len, reverse=True)) + r'|"[^"]*"|[^A-Za-z0-9$]', re.IGNORECASE)
 
 
-def _strftime(format_: exp.Expression) -> str:
+def _strftime(format_: Expr) -> str:
     text, position, parts = format_.name, 0, []
     while position < len(text):
         match = _FORMAT_PART.match(text, position)
@@ -153,24 +158,24 @@ def _strftime(format_: exp.Expression) -> str:
     return "".join(parts)
 
 
-def _typed(value: exp.Expression, like: exp.Expression) -> exp.Expression:
+def _typed(value: Expr, like: Expr) -> Expr:
     """`value` cast to the type of `like`, which is never computed."""
     never = exp.Case(ifs=[exp.If(this=exp.false(), true=like)])
     return exp.Anonymous(this="cast_to_type", expressions=[value, never])
 
 
-def _six_more_digits(e: exp.Expression) -> exp.Expression:
+def _six_more_digits(e: Expr) -> Expr:
     return exp.Mul(this=exp.paren(e), expression=exp.cast(exp.Literal.number(1), "DECIMAL(38, 6)"))
 
 
-def _average(e: exp.Expression) -> exp.Expression:
+def _average(e: Expr) -> Expr:
     """AVG of a NUMBER is a NUMBER with six more digits; DuckDB's is DOUBLE."""
     if e.find(exp.Placeholder) or isinstance(e.parent, (exp.Window, exp.Filter, exp.IgnoreNulls)):
         return e
     return _typed(e.copy(), _six_more_digits(exp.Sum(this=e.this.copy())))
 
 
-def _quotient(e: exp.Expression) -> exp.Expression:
+def _quotient(e: Expr) -> Expr:
     """NUMBER / NUMBER is a NUMBER with six more digits; DuckDB's is DOUBLE."""
     if e.find(exp.Placeholder, exp.Window, exp.Interval):
         return e
@@ -183,16 +188,22 @@ def _quotient(e: exp.Expression) -> exp.Expression:
     return exp.Case(ifs=[exp.If(this=is_zero, true=fails)], default=quotient)
 
 
-def _of_its_argument(e: exp.Expression) -> exp.Expression:
+def _of_its_argument(e: Expr) -> Expr:
     """DATE_TRUNC and DATEADD of a DATE are a DATE; DuckDB's are TIMESTAMP."""
     unit = str(e.args.get("unit") or "").upper().strip("'\"")
-    is_whole_days = isinstance(e, (exp.DateTrunc, exp.TimestampTrunc)) or unit in {"DAY", "WEEK", "MONTH", "QUARTER", "YEAR"}
+    is_whole_days = isinstance(e, (exp.DateTrunc, exp.TimestampTrunc)) or unit in {
+        "DAY",
+        "WEEK",
+        "MONTH",
+        "QUARTER",
+        "YEAR",
+    }
     if not is_whole_days or e.find(exp.Placeholder) or isinstance(e.this, exp.Literal):
         return e
     return _typed(e.copy(), e.this.copy())
 
 
-_TYPED: dict[type[exp.Expression], Callable[[exp.Expression], exp.Expression]] = {
+_TYPED: dict[type[Expr], Callable[[Expr], Expr]] = {
     exp.Avg: _average,
     exp.Div: _quotient,
     exp.DateTrunc: _of_its_argument,

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from fakesnow.transforms import SERVER_VERSION
@@ -34,10 +35,14 @@ _RECONNECT_WITHIN_S = 5.0
 _IDLE_S = 4 * 3600.0
 # A session whose client is gone.
 _FORGET_SESSION_S = 600.0
+_LARGE = 1_000_000
 
 
 class Server:
-    """All sessions of one warehouse, as an ASGI application (`app`). idle_s: when to roll back an idle transaction that blocks."""
+    """All sessions of one warehouse, as an ASGI application (`app`).
+
+    idle_s: a transaction that was idle for so long is rolled back if another waits for it.
+    """
 
     def __init__(self, warehouse: Warehouse, idle_s: float) -> None:
         self._warehouse = warehouse
@@ -118,13 +123,18 @@ class Server:
         task = self._running.get(request_id)
         if task is None:
             task = asyncio.create_task(
-                self._in_thread(
-                    session.execute, body["sqlText"], body.get("bindings"), bool(body.get("describeOnly"))
-                )
+                self._in_thread(session.execute, body["sqlText"], body.get("bindings"), bool(body.get("describeOnly")))
             )
             self._running[request_id] = task
-            task.add_done_callback(lambda _: asyncio.get_running_loop().call_later(60, self._running.pop, request_id, None))
+            task.add_done_callback(partial(self._forget_later, request_id))
         return await self._answer(task, request_id)
+
+    def _forget_later(self, request_id: str, task: asyncio.Task[dict[str, Any]]) -> None:
+        is_large = (
+            not task.cancelled() and task.exception() is None and len(task.result().get("rowsetBase64", "")) > _LARGE
+        )
+        delay_s = 5 if is_large else 60  # a query that runs twice does no harm, a pile of large results does
+        asyncio.get_running_loop().call_later(delay_s, self._running.pop, request_id, None)
 
     async def _result(self, request: Request) -> JSONResponse:
         session, request_id = self._of(request), request.path_params["request_id"]
@@ -161,6 +171,7 @@ class Server:
         session.last_seen = time.monotonic()
         if request.client is not None:
             session.address = (request.client.host, request.client.port)
+            self._gone.pop(session.address, None)  # of an earlier connection with the same port
 
     async def _in_thread(self, function: Any, *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)

@@ -77,7 +77,9 @@ class Settings:
                 self._unset(item.name)
             elif isinstance(item.this, exp.EQ):
                 value = item.this.expression
-                self.set(item.this.this.name, value.this if isinstance(value, exp.Boolean) else value.name or value.sql())
+                self.set(
+                    item.this.this.name, value.this if isinstance(value, exp.Boolean) else value.name or value.sql()
+                )
 
     def _unset(self, name: str) -> None:
         defaults = Settings()

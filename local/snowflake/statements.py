@@ -10,7 +10,7 @@ from enum import Enum
 import sqlglot
 from fakesnow.dialect import syntax_error
 from snowflake.connector.errors import ProgrammingError
-from sqlglot import exp
+from sqlglot import Expr, exp
 from sqlglot.errors import ParseError, TokenError
 
 from local.snowflake.errors import error, refused
@@ -38,7 +38,7 @@ class Statement:
     """One parsed statement. target: the table it locks, as written; mode: how it locks it."""
 
     text: str
-    expression: exp.Expression
+    expression: Expr
     kind: Kind
     type_id: int
     target: exp.Table | None = None
@@ -95,13 +95,15 @@ def parse(text: str) -> Statement:
         raise error(1003, "42000", f"SQL compilation error: syntax error. {e} In: {_excerpt(bare)}.") from e
     if len(parsed) != 1:
         raise error(
-            8, "0A000", f"Actual statement count {len(parsed)} did not match the desired statement count 1: send them "
+            8,
+            "0A000",
+            f"Actual statement count {len(parsed)} did not match the desired statement count 1: send them "
             f"one by one. In: {_excerpt(bare)}.",
         )
     return _classify(text, parsed[0])
 
 
-def _classify(text: str, e: exp.Expression) -> Statement:
+def _classify(text: str, e: Expr) -> Statement:
     _resolve_identifiers(e)
     _refuse_what_would_differ(e)
     match e:
@@ -145,7 +147,7 @@ def _classify(text: str, e: exp.Expression) -> Statement:
     raise refused(_excerpt(_without_leading_comments(text)))
 
 
-def _resolve_identifiers(e: exp.Expression) -> None:
+def _resolve_identifiers(e: Expr) -> None:
     """IDENTIFIER('name') of a table is the table `name`."""
     for table in list(e.find_all(exp.Table)):
         if isinstance(table.this, exp.DynamicIdentifier):
@@ -156,7 +158,7 @@ def _resolve_identifiers(e: exp.Expression) -> None:
                 table.set(part, named.args.get(part))
 
 
-def _refuse_what_would_differ(e: exp.Expression) -> None:
+def _refuse_what_would_differ(e: Expr) -> None:
     """Clauses that sqlglot or DuckDB would drop or read in another way."""
     for table in e.find_all(exp.Table):
         if table.args.get("when"):
@@ -193,11 +195,11 @@ def _refuse_what_would_differ(e: exp.Expression) -> None:
             raise refused(f"CREATE STAGE ... {', '.join(sorted(unknown))}", "Name the file format in COPY INTO.")
 
 
-def _table(e: exp.Expression | None) -> exp.Table | None:
+def _table(e: Expr | None) -> exp.Table | None:
     return e.find(exp.Table) if e is not None else None
 
 
-def _kind(e: exp.Expression) -> str:
+def _kind(e: Expr) -> str:
     return str(e.args.get("kind") or "").upper()
 
 

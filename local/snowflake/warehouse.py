@@ -26,9 +26,10 @@ where database_name = '${catalog}' and schema_name != '_fs_information_schema' a
 _insert_table_comment_sql = info_schema.insert_table_comment_sql
 
 
-def _insert_table_comment(catalog: str, schema: str, table: str, comment: str) -> str:
+def _insert_table_comment(catalog: str, schema: str, table: str, comment: str | None) -> str:
     """fakesnow puts the comment into its statement as it is: a quote in it would end the literal."""
-    return _insert_table_comment_sql(catalog, schema, table, comment.replace("'", "''"))
+    sql: str = _insert_table_comment_sql(catalog, schema, table, (comment or "").replace("'", "''"))
+    return sql
 
 
 info_schema.insert_table_comment_sql = _insert_table_comment

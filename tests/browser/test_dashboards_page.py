@@ -50,7 +50,8 @@ class Visit:
     @property
     def frame(self) -> Frame:
         """The dashboards inside Airflow's page, with figures and charts drawn."""
-        frame = self.page.wait_for_selector("iframe[title=Dashboards]", timeout=_DEADLINE_MS).content_frame()
+        element = self.page.wait_for_selector("iframe[title=Dashboards]", timeout=_DEADLINE_MS)
+        frame = element.content_frame() if element else None
         assert frame is not None
         frame.wait_for_selector(_READY, timeout=_DEADLINE_MS)
         return frame

@@ -53,7 +53,16 @@ class StandIn:
                 s.bind(("127.0.0.1", 0))
                 self.port = s.getsockname()[1]
         python = Path(sys.prefix).parent / "warehouse" / "bin" / "python"
-        command = [python, "-m", "local.snowflake", "--port", str(self.port), "--data", str(self.data), *self.options]
+        command = [
+            str(python),
+            "-m",
+            "local.snowflake",
+            "--port",
+            str(self.port),
+            "--data",
+            str(self.data),
+            *self.options,
+        ]
         log = self.data.parent / f"{self.data.name}.log"
         with log.open("ab") as out:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out)
@@ -135,7 +144,9 @@ def schema(open_session: Callable[..., SnowflakeConnection]) -> Iterator[str]:
 
 
 @pytest.fixture
-def connect(open_session: Callable[..., SnowflakeConnection], schema: str) -> Iterator[Callable[..., SnowflakeConnection]]:
+def connect(
+    open_session: Callable[..., SnowflakeConnection], schema: str
+) -> Iterator[Callable[..., SnowflakeConnection]]:
     """Opens sessions in the test's schema; they are closed after it."""
     opened: list[SnowflakeConnection] = []
 
@@ -169,9 +180,15 @@ def stage(cursor: SnowflakeCursor, tmp_path: Path) -> Stage:
     return Stage("files", folder, cursor)
 
 
+def run(cursor: SnowflakeCursor, sql: str, params: Any = None) -> SnowflakeCursor:
+    """Execute; returns the cursor."""
+    cursor.execute(sql, params)
+    return cursor
+
+
 def rows(cursor: SnowflakeCursor, sql: str, params: Any = None) -> list[tuple[Any, ...]]:
     """All rows of a query."""
-    return [tuple(row) for row in cursor.execute(sql, params).fetchall()]  # type: ignore[union-attr, arg-type]
+    return [tuple(row) for row in run(cursor, sql, params).fetchall()]
 
 
 def value(cursor: SnowflakeCursor, sql: str, params: Any = None) -> Any:

@@ -36,11 +36,11 @@ def loaded(cursor: SnowflakeCursor, sql: str) -> dict[str, tuple[str, int, int]]
     """{file name without its folder: (status, rows parsed, rows loaded)}"""
     assert cursor.connection is not None
     found = cursor.connection.cursor(DictCursor).execute(sql).fetchall()  # type: ignore[union-attr]
-    return {r["file"].rpartition("/")[2]: (r["status"], r["rows_parsed"], r["rows_loaded"]) for r in found}  # type: ignore[call-overload, index]
+    return {r["file"].rpartition("/")[2]: (r["status"], r["rows_parsed"], r["rows_loaded"]) for r in found}
 
 
 def test_copy_matches_columns_by_name_and_reports_one_row_per_file(cursor: SnowflakeCursor, stage: Stage) -> None:
-    """Columns that the file lacks become NULL; columns that the table lacks are ignored. """
+    """Columns that the file lacks become NULL; columns that the table lacks are ignored."""
     stage.add("a.parquet", lines(1, 2))
     stage.add("b.parquet", lines(3).append_column("unknown", pa.array(["x"])))
     result = loaded(cursor, copy(stage, "a.parquet", "b.parquet"))
@@ -49,7 +49,7 @@ def test_copy_matches_columns_by_name_and_reports_one_row_per_file(cursor: Snowf
 
 
 def test_file_that_was_loaded_is_skipped_unless_force_is_true(cursor: SnowflakeCursor, stage: Stage) -> None:
-    """FORCE: "load all files, regardless of whether they've been loaded previously and have not changed". """
+    """FORCE: "load all files, regardless of whether they've been loaded previously and have not changed"."""
     stage.add("a.parquet", lines(1))
     cursor.execute(copy(stage, "a.parquet"))
     stage.add("b.parquet", lines(2))
@@ -77,7 +77,7 @@ def test_file_that_changed_since_is_loaded_again(cursor: SnowflakeCursor, stage:
 
 
 def test_truncate_and_create_or_replace_forget_the_load_history(cursor: SnowflakeCursor, stage: Stage) -> None:
-    """TRUNCATE: "deletes the load metadata for the table, which allows the same files to be loaded again". """
+    """TRUNCATE: "deletes the load metadata for the table, which allows the same files to be loaded again"."""
     stage.add("a.parquet", lines(1))
     cursor.execute(copy(stage, "a.parquet"))
     cursor.execute("truncate table t")
@@ -104,7 +104,7 @@ def test_rollback_takes_back_rows_and_load_history(cursor: SnowflakeCursor, stag
 def test_one_bad_file_fails_the_statement_and_nothing_is_loaded(
     cursor: SnowflakeCursor, stage: Stage, broken: str, is_open: bool
 ) -> None:
-    """ON_ERROR = ABORT_STATEMENT: "abort the load operation if any error is found in a data file". """
+    """ON_ERROR = ABORT_STATEMENT: "abort the load operation if any error is found in a data file"."""
     stage.add("a.parquet", lines(1))
     if broken == "truncated":
         whole = (stage.folder / "a.parquet").read_bytes()
@@ -132,7 +132,9 @@ def test_more_than_a_thousand_files_are_refused(cursor: SnowflakeCursor, stage: 
 
 
 def test_parquet_types_arrive_exactly(cursor: SnowflakeCursor, stage: Stage) -> None:
-    cursor.execute("create table typed (amount number(18, 4), price number(12, 3), ts timestamp_ntz, d date, b boolean)")
+    cursor.execute(
+        "create table typed (amount number(18, 4), price number(12, 3), ts timestamp_ntz, d date, b boolean)"
+    )
     at = dt.datetime(2010, 12, 1, 8, 26, 0, 123456)
     content = {
         "amount": pa.array([Decimal("12345678901234.5678"), None], pa.decimal128(18, 4)),

@@ -6,13 +6,13 @@ import pytest
 from snowflake.connector.cursor import SnowflakeCursor
 from snowflake.connector.errors import DatabaseError, IntegrityError, ProgrammingError
 
-from tests.conformance.conftest import rows, value
+from tests.conformance.conftest import rows, run, value
 
 IN_AND_OUT_OF_A_TRANSACTION = pytest.mark.parametrize("is_open", [False, True], ids=["autocommit", "transaction"])
 
 
 def test_primary_and_unique_keys_are_accepted_and_not_enforced(cursor: SnowflakeCursor) -> None:
-    """ "Snowflake supports defining and maintaining constraints, but does not enforce them, except for NOT NULL". """
+    """ "Snowflake supports defining and maintaining constraints, but does not enforce them, except for NOT NULL"."""
     cursor.execute("create table p (k integer primary key, u varchar unique)")
     cursor.execute("create table t (a integer, b integer, c integer references p (k), primary key (a, b), unique (b))")
     cursor.execute("insert into p values (1, 'x'), (1, 'x')")
@@ -31,11 +31,11 @@ def test_not_null_is_enforced_for_its_columns_and_those_of_the_primary_key(curso
 
 def test_rowcount_is_the_number_of_changed_rows(cursor: SnowflakeCursor) -> None:
     cursor.execute("create table t (a integer, b integer)")
-    assert cursor.execute("insert into t values (1, 1), (2, 2), (3, 3)").rowcount == 3
-    assert cursor.execute("insert into t (b, a) with s as (select a, b from t) select b, a + 10 from s").rowcount == 3
-    assert cursor.execute("update t set b = 0 where a > 2").rowcount == 4
-    assert cursor.execute("delete from t where a > 10").rowcount == 3
-    assert cursor.execute("delete from t where a > 10").rowcount == 0
+    assert run(cursor, "insert into t values (1, 1), (2, 2), (3, 3)").rowcount == 3
+    assert run(cursor, "insert into t (b, a) with s as (select a, b from t) select b, a + 10 from s").rowcount == 3
+    assert run(cursor, "update t set b = 0 where a > 2").rowcount == 4
+    assert run(cursor, "delete from t where a > 10").rowcount == 3
+    assert run(cursor, "delete from t where a > 10").rowcount == 0
 
 
 def test_executemany_counts_all_its_rows(cursor: SnowflakeCursor) -> None:
@@ -67,7 +67,7 @@ def test_merge_inserts_updates_and_deletes_and_counts_each(cursor: SnowflakeCurs
 
 @IN_AND_OUT_OF_A_TRANSACTION
 def test_merge_with_duplicate_source_rows_fails_and_changes_nothing(cursor: SnowflakeCursor, is_open: bool) -> None:
-    """ERROR_ON_NONDETERMINISTIC_MERGE: "Duplicate row detected during DML action". """
+    """ERROR_ON_NONDETERMINISTIC_MERGE: "Duplicate row detected during DML action"."""
     cursor.execute("create table t (k integer, v varchar)")
     cursor.execute("insert into t values (1, 'old')")
     if is_open:
@@ -95,7 +95,7 @@ def test_insert_overwrite_replaces_all_rows(cursor: SnowflakeCursor, is_open: bo
     cursor.execute("insert into t values (1), (2)")
     if is_open:
         cursor.execute("begin")
-    assert cursor.execute("insert overwrite into t select 3").rowcount == 1
+    assert run(cursor, "insert overwrite into t select 3").rowcount == 1
     if is_open:
         cursor.execute("rollback")
     assert rows(cursor, "select * from t order by a") == ([(1,), (2,)] if is_open else [(3,)])

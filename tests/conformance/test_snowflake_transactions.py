@@ -23,15 +23,27 @@ def table(cursor: SnowflakeCursor) -> None:
 
 def test_rollback_takes_back_every_statement_since_begin(cursor: SnowflakeCursor) -> None:
     cursor.execute("insert into t values (1, 'kept')")
-    for sql in ("begin", "insert into t values (2, 'b')", "update t set v = 'x'", "delete from t where k = 1", "rollback"):
+    for sql in (
+        "begin",
+        "insert into t values (2, 'b')",
+        "update t set v = 'x'",
+        "delete from t where k = 1",
+        "rollback",
+    ):
         cursor.execute(sql)
     assert rows(cursor, "select * from t") == [(1, "kept")]
 
 
 @pytest.mark.parametrize(
-    "ddl", ["create table u (a integer)", "create or replace view w as select 1 a", "alter table t add column x integer",
-            "truncate table if exists empty_one", "comment on table t is 'c'"],
-)  # fmt: skip
+    "ddl",
+    [
+        "create table u (a integer)",
+        "create or replace view w as select 1 a",
+        "alter table t add column x integer",
+        "truncate table if exists empty_one",
+        "comment on table t is 'c'",
+    ],
+)
 def test_ddl_commits_the_open_transaction(cursor: SnowflakeCursor, ddl: str) -> None:
     """ "If a DDL statement is executed while a transaction is active, the DDL statement implicitly commits it." """
     cursor.execute("create table empty_one (a integer)")
@@ -41,7 +53,13 @@ def test_ddl_commits_the_open_transaction(cursor: SnowflakeCursor, ddl: str) -> 
 
 
 def test_begin_in_an_open_transaction_changes_nothing(cursor: SnowflakeCursor) -> None:
-    for sql in ("begin", "insert into t values (1, 'a')", "begin transaction", "insert into t values (2, 'b')", "rollback"):
+    for sql in (
+        "begin",
+        "insert into t values (1, 'a')",
+        "begin transaction",
+        "insert into t values (2, 'b')",
+        "rollback",
+    ):
         cursor.execute(sql)
     assert value(cursor, "select count(*) from t") == 0
 
@@ -62,7 +80,9 @@ def test_commit_and_rollback_without_a_transaction_succeed(cursor: SnowflakeCurs
         "selekt 1",
     ],
 )
-def test_failed_statement_leaves_the_transaction_usable_and_its_rows_kept(cursor: SnowflakeCursor, failing: str) -> None:
+def test_failed_statement_leaves_the_transaction_usable_and_its_rows_kept(
+    cursor: SnowflakeCursor, failing: str
+) -> None:
     """ "A statement that fails within a transaction does not roll the transaction back." COMMIT keeps the others."""
     cursor.execute("begin")
     cursor.execute("insert into t values (1, 'before')")
@@ -115,7 +135,7 @@ def test_readers_see_only_what_is_committed(cursor: SnowflakeCursor, other: Snow
 def test_transaction_reads_what_others_commit_before_its_first_write(
     cursor: SnowflakeCursor, other: SnowflakeCursor
 ) -> None:
-    """READ COMMITTED: "a statement sees only data that was committed before the statement began". """
+    """READ COMMITTED: "a statement sees only data that was committed before the statement began"."""
     cursor.execute("begin")
     assert value(cursor, "select count(*) from t") == 0
     other.execute("insert into t values (1, 'a')")
@@ -126,7 +146,7 @@ def test_transaction_reads_what_others_commit_before_its_first_write(
 
 
 def test_inserts_into_one_table_do_not_wait_for_each_other(cursor: SnowflakeCursor, other: SnowflakeCursor) -> None:
-    """ "Most INSERT and COPY statements write only new partitions", so they run in parallel. """
+    """ "Most INSERT and COPY statements write only new partitions", so they run in parallel."""
     for c in (cursor, other):
         c.execute("begin")
         c.execute("alter session set lock_timeout = 5")
@@ -155,7 +175,7 @@ def test_second_writer_of_a_row_waits_for_the_first_and_sees_its_change(
 
     def wait_and_write() -> None:
         other.execute("begin")
-        other.execute("select * from t").fetchall()
+        rows(other, "select * from t")
         other.execute(second)
         done.append(value(other, "select v from t"))
         other.execute("commit")
@@ -171,7 +191,7 @@ def test_second_writer_of_a_row_waits_for_the_first_and_sees_its_change(
 
 
 def test_waiting_ends_with_an_error_after_lock_timeout(cursor: SnowflakeCursor, other: SnowflakeCursor) -> None:
-    """LOCK_TIMEOUT: "seconds to wait while trying to lock a resource, before timing out and aborting the statement". """
+    """LOCK_TIMEOUT: "seconds to wait while trying to lock a resource, before timing out and aborting the statement"."""
     cursor.execute("insert into t values (1, 'a')")
     cursor.execute("begin")
     cursor.execute("update t set v = 'b'")

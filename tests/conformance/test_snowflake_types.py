@@ -14,7 +14,7 @@ from snowflake.connector.cursor import SnowflakeCursor
 
 from tests.conformance.conftest import rows, value
 
-AWKWARD = "it's \"quoted\" \\ back\\nslash % %s :x ? $mine $$ ünïcödé 🎩 -- no comment\nnext line\ttab"
+AWKWARD = 'it\'s "quoted" \\ back\\nslash % %s :x ? $mine $$ ünïcödé 🎩 -- no comment\nnext line\ttab'
 
 
 def test_sums_and_averages_of_number_are_exact(cursor: SnowflakeCursor) -> None:
@@ -113,7 +113,9 @@ def test_bound_value_comes_back_as_it_was(
 
 
 def test_list_is_bound_as_an_in_list(cursor: SnowflakeCursor) -> None:
-    assert rows(cursor, "select column1 from values ('a'), ('b'), ('c') where column1 in (%s) order by 1", (["a", "c"],)) == [
+    assert rows(
+        cursor, "select column1 from values ('a'), ('b'), ('c') where column1 in (%s) order by 1", (["a", "c"],)
+    ) == [
         ("a",),
         ("c",),
     ]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from queue import Empty, Full, LifoQueue
+from threading import Thread
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -16,7 +18,6 @@ log = logging.getLogger(__name__)
 CONNECTION_ID = "snowflake_default"
 STATEMENT_TIMEOUT_S = 15
 LOGIN_TIMEOUT_S = 5
-RETRY_S = 3
 MAX_ROWS = 10_000
 _POOL_SIZE = 4
 _NO_ANSWER = "The warehouse does not answer. Check that it runs (`make status`)."
@@ -49,18 +50,26 @@ class Warehouse:
 
     def ask(self, statement: str, values: Sequence[Any], tag: str) -> Table:
         """Rows of a SELECT, `?` bound to values. tag: for the query history. Raises WarehouseDown, StatementFailed."""
-        try:
-            connection, reused = self._idle.get_nowait(), True
-        except Empty:
-            connection, reused = self._connect(), False
-        try:
-            return self._run(connection, statement, values, tag)
-        except WarehouseDown:
-            if not reused:
-                raise
-        # The connection was opened before the warehouse restarted: its session is gone, a new one may work.
-        self.close()
+        connection = self._open()
+        if connection is not None:
+            try:
+                return self._run(connection, statement, values, tag)
+            except WarehouseDown:
+                # The session is older than the last restart of the warehouse: a new one may work.
+                self.close()
         return self._run(self._connect(), statement, values, tag)
+
+    def _open(self) -> Any:
+        """An idle session, or None. If nobody listens any more, all are let go: the connector would knock for 15 s."""
+        try:
+            connection = self._idle.get_nowait()
+        except Empty:
+            return None
+        if connection.proxy_host or _listens(connection.host, int(connection.port)):
+            return connection
+        _close(connection)
+        self.close()
+        return None
 
     def close(self) -> None:
         """Close what is open and idle."""
@@ -90,8 +99,8 @@ class Warehouse:
                     **hook._get_conn_params(),
                     "paramstyle": "qmark",
                     "login_timeout": LOGIN_TIMEOUT_S,
-                    # How long a broken request is tried again; an answer may take as long as socket_timeout.
-                    "network_timeout": RETRY_S,
+                    # Also the connector's own limit for a statement: it sends an abort after this time.
+                    "network_timeout": STATEMENT_TIMEOUT_S,
                     "socket_timeout": STATEMENT_TIMEOUT_S + 5,
                     "client_session_keep_alive": False,
                 }
@@ -107,9 +116,7 @@ class Warehouse:
 
         try:
             with connection.cursor() as cursor:
-                cursor.execute(
-                    statement, tuple(values), timeout=STATEMENT_TIMEOUT_S, _statement_params={"QUERY_TAG": tag}
-                )
+                cursor.execute(statement, tuple(values), _statement_params={"QUERY_TAG": tag})
                 described = cursor.description
                 rows = cursor.fetchmany(MAX_ROWS + 1)
         except (ProgrammingError, DatabaseError) as error:
@@ -135,10 +142,23 @@ class Warehouse:
 
 
 def _close(connection: Any) -> None:
+    """Closing tells the warehouse, with retries: a reader must not wait for that, least of all when it is down."""
+
+    def close() -> None:
+        try:
+            connection.close(retry=False)
+        except Exception as error:
+            log.debug("closing a warehouse connection: %s", error)
+
+    Thread(target=close, name="dashboards-close", daemon=True).start()
+
+
+def _listens(host: str, port: int) -> bool:
     try:
-        connection.close(retry=False)
-    except Exception as error:
-        log.debug("closing a warehouse connection: %s", error)
+        socket.create_connection((host, port), timeout=2).close()
+    except OSError:
+        return False
+    return True
 
 
 def _session_is_gone(error: Any) -> bool:

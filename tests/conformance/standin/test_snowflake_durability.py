@@ -21,7 +21,10 @@ from snowflake.connector.errors import DatabaseError, Error, ProgrammingError
 
 from tests.conformance.conftest import ROOT, StandIn, rows, value
 
-COPY = "copy into t from @files files = ('a.parquet') file_format = (type = parquet) match_by_column_name = case_insensitive"
+COPY = """
+    copy into t from @files files = ('a.parquet') file_format = (type = parquet)
+    match_by_column_name = case_insensitive
+"""
 
 
 @pytest.fixture
@@ -161,7 +164,7 @@ def test_statement_timeout_ends_a_long_query(cursor: SnowflakeCursor) -> None:
     cursor.execute("alter session set statement_timeout_in_seconds = 1")
     with pytest.raises(ProgrammingError) as e:
         cursor.execute(
-            "select count(*) from table(generator(rowcount => 1000000)) a cross join table(generator(rowcount => 1000000)) b"
+            "select count(*) from table(generator(rowcount => 1000000)) a, table(generator(rowcount => 1000000)) b"
         )
     assert (e.value.errno, e.value.sqlstate) == (630, "57014")
     assert value(cursor, "select 1") == 1

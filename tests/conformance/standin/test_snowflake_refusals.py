@@ -34,7 +34,7 @@ from tests.conformance.conftest import rows, value
         "copy into @s from t",
         "copy into t from @s file_format = (type = csv)",
         "copy into t from @s files = ('a') file_format = (type = parquet)",
-        "copy into t from @s files = ('a') file_format = (type = parquet) match_by_column_name = case_insensitive on_error = continue",
+        "copy into t from @s file_format = (type = parquet) match_by_column_name = case_sensitive on_error = continue",
         "copy into t from @s pattern = 'a' file_format = (type = parquet) match_by_column_name = case_insensitive",
         "execute immediate 'select 1'",
         "explain select 1",

@@ -20,8 +20,18 @@ def deploy(stand_in: StandIn, scripts: Path, history: str) -> str:
         "SNOWFLAKE_DATABASE": "MADHATTER", "SNOWFLAKE_DISABLE_PLATFORM_DETECTION": "true",
     }  # fmt: skip
     schemachange = Path(sys.prefix).parent / "warehouse" / "bin" / "schemachange"
-    command = [schemachange, "deploy", "-f", scripts, "-c", history, "--schemachange-create-change-history-table"]
-    done = subprocess.run(command, env=os.environ | environment, cwd=scripts, capture_output=True, text=True, timeout=120)
+    command = [
+        str(schemachange),
+        "deploy",
+        "-f",
+        str(scripts),
+        "-c",
+        history,
+        "--schemachange-create-change-history-table",
+    ]
+    done = subprocess.run(
+        command, env=os.environ | environment, cwd=scripts, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -31,7 +41,7 @@ def test_second_run_applies_nothing_and_a_changed_view_is_applied_again(
 ) -> None:
     history = f"MADHATTER.{schema}.CHANGE_HISTORY"
     (tmp_path / "V1.0.0__first.sql").write_text(
-        f"create table if not exists {schema}.t (topic varchar, partition integer, offset integer, primary key (topic));\n"
+        f"create table if not exists {schema}.t (topic varchar, partition integer, primary key (topic));\n"
         f"-- a comment; with a semicolon\ninsert into {schema}.t (topic) values ('a;b');\n"
     )
     view = tmp_path / "R__views.sql"

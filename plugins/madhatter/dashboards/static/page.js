@@ -66,6 +66,7 @@ function build(next) {
   document.title = `${board.title} · Dashboards`;
   $("title").textContent = board.title;
   $("summary").textContent = board.summary;
+  $("range").textContent = "";
   filters.build($("filters"), board, state, (change) => {
     state = { ...state, ...change };
     remember({ push: true });
@@ -211,7 +212,7 @@ function period(answer) {
   const last = new Date(Date.parse(answer.end) - 1).toISOString();
   const words = [`${dayOf(answer.start)} to ${dayOf(last)}`];
   if (shown?.status.note) words.push(shown.status.note);
-  $("foot").textContent = words.join(" · ");
+  $("range").textContent = words.join(" · ");
 }
 
 function trouble(error) {

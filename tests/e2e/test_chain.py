@@ -1,0 +1,147 @@
+"""The whole chain on real history and live orders: a real broker, scheduler, Beam jobs and the warehouse's ledger."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from local import services
+from local.simulator.producer import open_producer
+from tests.bad_events import bad_events
+from tests.platform import Platform, until
+
+pytestmark = pytest.mark.xdist_group("platform")
+
+TOPIC = "sales.orders"
+OF_HISTORY = "order_id not like 'S%%'"
+
+
+def read_topic(platform: Platform) -> dict[tuple[int, int], bytes]:
+    """Every record of the topic, read apart from the platform: (partition, offset) -> value."""
+    consumer = Consumer({"bootstrap.servers": platform.bootstrap, "group.id": "truth", "enable.auto.commit": False})
+    found: dict[tuple[int, int], bytes] = {}
+    for partition in range(4):
+        place = TopicPartition(TOPIC, partition, 0)
+        _, end = consumer.get_watermark_offsets(place, timeout=30)
+        consumer.assign([place])
+        read = 0
+        while read < end:
+            for message in consumer.consume(10_000, 10):
+                assert message.error() is None, message.error()
+                offset = int(message.offset() or 0)
+                if offset < end:
+                    found[partition, offset] = message.value() or b""
+                read = offset + 1
+    consumer.close()
+    return found
+
+
+def claimed(platform: Platform) -> dict[int, int]:
+    """End of what committed slices cover, by partition."""
+    rows = platform.sql(
+        "select partition, max(end_offset) as covered from ops.slice_partition "
+        "join ops.slice on slice.slice_id = slice_partition.slice_id where state = 'committed' group by partition"
+    )
+    return {row["partition"]: row["covered"] for row in rows}
+
+
+def assert_balanced(platform: Platform) -> None:
+    rows = platform.sql("select * from ops.reconciliation")
+    assert len(rows) == 4
+    assert all(row["is_balanced"] for row in rows), rows
+
+
+def assert_nothing_failed(platform: Platform) -> None:
+    failed = platform.api.runs(state="failed")
+    assert not failed, [(run["dag_id"], run["dag_run_id"]) for run in failed]
+
+
+def test_history_is_in_core_to_the_penny(platform: Platform) -> None:
+    (lines,) = platform.sql(
+        f"select count(*) as n, sum(quantity * unit_price) as amount from core.order_line where {OF_HISTORY}"
+    )
+    assert lines == {"n": 541_907, "amount": Decimal("9769872.054")}
+    assert platform.one(f"select count(*) from core.order_header where {OF_HISTORY}") == 25_898
+
+
+def test_history_in_original_time_has_the_known_december(platform: Platform) -> None:
+    amount = platform.one(
+        "select sum(quantity * unit_price) from core.order_line, ops.history "
+        f"where {OF_HISTORY} and dateadd(week, -shift_weeks, event_ts) < '2011-01-01'"
+    )
+    assert amount == Decimal("748957.020")
+
+
+def test_negative_prices_are_dead_letters_with_a_reason(platform: Platform) -> None:
+    rows = platform.sql("select reason, payload from ops.dead_letter where payload like '%%\"A56318%%'")
+    assert sorted(json.loads(row["payload"])["order_id"] for row in rows) == ["A563186", "A563187"]
+    assert {row["reason"] for row in rows} == {"lines[0].unit_price: -11062.06 is below the minimum 0"}
+
+
+def test_kinds_of_orders_are_told_apart(platform: Platform) -> None:
+    rows = platform.sql(f"select order_type, count(*) as n from core.order_header where {OF_HISTORY} group by order_type")
+    assert {row["order_type"]: row["n"] for row in rows} == {"sale": 19959, "return": 3836, "adjustment": 1337, "gift": 766}
+
+
+def test_second_up_changes_nothing(platform: Platform) -> None:
+    before = {row.name: row.pid for row in services.status(platform.instance)}
+    done = platform.local("up")
+    assert done.returncode == 0, done.stderr
+    assert {row.name: row.pid for row in services.status(platform.instance)} == before
+    assert platform.one("select count(*) from ops.history") == 1
+
+
+def test_ten_windows_are_complete_and_every_event_is_accounted_for(platform: Platform) -> None:
+    producer = open_producer(platform.bootstrap, {})
+    sent = [value for _, value, _ in bad_events()]
+    for value in sent:
+        producer.produce(TOPIC, value, b"bad")
+    known = read_topic(platform)
+    double = next(value for place, value in sorted(known.items()) if b'"order_id":"S' in value)
+    producer.produce(TOPIC, double, b"double")
+    assert producer.flush(30) == 0
+
+    until(lambda: len(platform.committed()) >= 10, "ten windows are committed", 600)
+    marked = max(offset for _, offset in read_topic(platform) if _ == 0)
+    until(lambda: claimed(platform).get(0, 0) > marked, "the newest order is published", 300)
+
+    assert_balanced(platform)
+    assert sum(1 for row in platform.committed() if row["delivered"]) >= 3
+    check_against_the_log(platform)
+    reasons = platform.sql("select reason from ops.dead_letter where payload not like '%%\"A56318%%'")
+    assert len(reasons) == len(sent)
+    assert all(row["reason"] for row in reasons)
+    assert platform.one("select sum(duplicates) from ops.reconciliation") == 1
+    assert_nothing_failed(platform)
+
+
+def check_against_the_log(platform: Platform) -> None:
+    """core holds exactly the valid events of the log, each once, as far as slices are committed."""
+    ends = claimed(platform)
+    log = {place: value for place, value in read_topic(platform).items() if place[1] < ends[place[0]]}
+    dead = {(r["partition"], r["offset"]) for r in platform.sql("select partition, offset from ops.dead_letter")}
+    expected = Counter(json.loads(value)["order_id"] for place, value in log.items() if place not in dead)
+    found = platform.sql("select order_id, count(*) as n from core.order_header group by order_id")
+    assert {row["order_id"]: row["n"] for row in found} == dict.fromkeys(expected, 1)
+    lines: dict[str, Any] = {}
+    for place, value in log.items():
+        if place not in dead:
+            event = json.loads(value, parse_float=Decimal)
+            lines[event["order_id"]] = sum(line["quantity"] * Decimal(line["unit_price"]) for line in event["lines"])
+    assert platform.one("select sum(quantity * unit_price) from core.order_line") == sum(lines.values())
+
+
+@pytest.mark.parametrize("service", services.ALL)
+def test_killed_process_comes_back_and_the_next_window_is_complete(platform: Platform, service: str) -> None:
+    newest = platform.committed()[-1]["window_start"]
+    killed = platform.kill(service)
+    until(lambda: platform.pid(service) not in (0, killed), f"{service} runs again")
+    until(lambda: services.ready(platform.instance, service), f"{service} answers again")
+    until(lambda: platform.committed()[-1]["window_start"] > newest, "the next window is committed", 240)
+    assert_balanced(platform)
+    assert_nothing_failed(platform)

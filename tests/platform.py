@@ -1,0 +1,135 @@
+"""A whole platform of the tests' own: started as a user starts it, asked over its public interfaces."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from local import services
+from local.airflow.api import AirflowApi
+from local.instance import OFFSETS, ROOT, Instance
+from local.warehouse import query
+
+UP_TIMEOUT_S = 400
+WINDOWS_BEFORE_UP = 6
+
+
+@dataclass
+class Platform:
+    """An instance with windows of a minute. Its first windows lie before it was started, so that a test need not wait
+    for the clock: they are empty, and run like the others."""
+
+    instance: Instance
+    env: dict[str, str]
+
+    @property
+    def airflow_url(self) -> str:
+        return self.instance.url("airflow")
+
+    @property
+    def admin_password(self) -> str:
+        return self.instance.secrets.admin_password
+
+    @property
+    def bootstrap(self) -> str:
+        return self.instance.address("kafka")
+
+    @cached_property
+    def api(self) -> AirflowApi:
+        return AirflowApi(self.airflow_url, "admin", self.admin_password)
+
+    def sql(self, text: str, *parameters: Any) -> list[dict[str, Any]]:
+        """Rows of one statement, with lower-case names."""
+        return query(self.instance, text, parameters)
+
+    def one(self, text: str, *parameters: Any) -> Any:
+        """The only value of the only row."""
+        (row,) = self.sql(text, *parameters)
+        (value,) = row.values()
+        return value
+
+    def local(self, *arguments: str, timeout_s: float = UP_TIMEOUT_S) -> subprocess.CompletedProcess[str]:
+        """Runs `python -m local ...`, which is what the make targets call."""
+        return subprocess.run(
+            [sys.executable, "-m", "local", *arguments],
+            env=self.env,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    def pid(self, service: str) -> int:
+        """Process id of a service, 0 when it does not run."""
+        return next(row.pid for row in services.status(self.instance) if row.name == service)
+
+    def kill(self, service: str) -> int:
+        """kill -9 of a service's process; returns its id."""
+        pid = self.pid(service)
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def committed(self) -> list[dict[str, Any]]:
+        """Committed windows, oldest first."""
+        return self.sql(
+            "select * from reporting.slice_status where kind = 'hour' and state = 'committed' order by window_start"
+        )
+
+
+def start(home: Path) -> Platform:
+    """A platform with its own ports and state. Raises AssertionError with the output of `up` when that fails."""
+    first = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=WINDOWS_BEFORE_UP)
+    instance = Instance(home, free_port_base())
+    own = {
+        "MADHATTER_HOME": str(home),
+        "PORT_BASE": str(instance.port_base),
+        "MADHATTER_CADENCE": "* * * * *",
+        "MADHATTER_WINDOW_S": "60",
+        "MADHATTER_TAIL_S": "2",
+        "PLATFORM_START": first.isoformat(),
+    }
+    os.environ.update(own)  # Instance reads them, as it does in `make up`
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    platform = Platform(instance, env)
+    done = platform.local("up")
+    assert done.returncode == 0, f"up failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return platform
+
+
+def free_port_base() -> int:
+    """A PORT_BASE whose ports are all free now."""
+    for base in range(40_000, 60_000, 200):
+        if all(_is_free(base + offset) for offset in OFFSETS.values()):
+            return base
+    raise RuntimeError("no 100 free ports in a row between 40000 and 60000")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def until(condition: Callable[[], Any], what: str, timeout_s: float = 120) -> Any:
+    """The condition's first true value. Raises AssertionError that says what did not happen."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what}"
+        time.sleep(0.5)
