@@ -50,10 +50,10 @@ def _mapped(value: Any, hosts: dict[str, str]) -> Any:
     if isinstance(value, list):
         return [_mapped(v, hosts) for v in value]
     if isinstance(value, dict):
-        new = hosts.get(f"{value.get('host')}:{value.get('port')}")
+        there = hosts.get(f"{value.get('host')}:{value.get('port')}")
         mapped = {k: _mapped(v, hosts) for k, v in value.items()}
-        if new:
-            host, port = new.rsplit(":", 1)
+        if there:
+            host, port = there.rsplit(":", 1)
             mapped |= {"host": host, "port": int(port)}
         return mapped
     return value
@@ -63,4 +63,5 @@ def snowflake_arguments(env: dict[str, str], conn_id: str = "snowflake_default")
     """Arguments for snowflake.connector.connect, from read_settings' environment variables."""
     conn = json.loads(env[f"AIRFLOW_CONN_{conn_id.upper()}"])
     names = {"login": "user", "password": "password", "schema": "schema"}
-    return {new: conn[old] for old, new in names.items() if old in conn} | conn.get("extra", {})
+    extra: dict[str, Any] = conn.get("extra", {})
+    return {new: conn[old] for old, new in names.items() if old in conn} | extra

@@ -1,4 +1,4 @@
-"""One running platform on this machine: its state folder, its ports, its secrets, and the environment of its processes."""
+"""One platform on this machine: its state folder, its ports, its secrets, the environment of its processes."""
 
 from __future__ import annotations
 
@@ -29,19 +29,9 @@ OFFSETS = {
     "kafka": 92,
     "kafka_controller": 93,
 }
-# What of the caller's environment reaches no process of the platform: another Airflow's settings, another project's modules.
-FOREIGN = (
-    "AIRFLOW",
-    "PYTHON",
-    "SNOWFLAKE_",
-    "VIRTUAL_ENV",
-    "SUPERVISOR_",
-    "PLATFORM_START",
-    "MADHATTER_",
-    "PORT_BASE",
-    "MAKE",
-    "MFLAGS",
-)
+# What of the caller's environment reaches no process of the platform: another Airflow's or Python project's settings.
+FOREIGN = ("AIRFLOW", "PYTHON", "SNOWFLAKE_", "VIRTUAL_ENV", "SUPERVISOR_", "MAKE", "MFLAGS")
+OWN = ("MADHATTER_", "PLATFORM_START", "PORT_BASE")
 
 
 @dataclass(frozen=True)
@@ -78,7 +68,7 @@ class Instance:
 
     @property
     def env(self) -> Path:
-        """The folder of the environments: that of the running interpreter, so that several instances share one installation."""
+        """The folder of the environments: the running interpreter's, so that instances share one installation."""
         return Path(sys.prefix).parent
 
     @property
@@ -215,7 +205,7 @@ class Instance:
 
 def inherited() -> dict[str, str]:
     """The caller's environment without what belongs to another Airflow or Python project."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
+    return {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN + OWN)}
 
 
 def _new_secrets() -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""`python -m local.launch SERVICE -- COMMAND...`: ends what an earlier run of SERVICE left behind, then becomes COMMAND.
+"""`python -m local.launch SERVICE -- COMMAND...`: ends what an earlier run of SERVICE left, then becomes COMMAND.
 
-A service that was killed may leave children that hold its port or go on with its work: Airflow's scheduler its executor's workers,
-the API server its listener. They are known by MADHATTER_SERVICE and MADHATTER_HOME in their environment.
+A service that was killed may leave children that hold its port or go on with its work: Airflow's scheduler its
+executor's workers, the API server its listener. Their environment has MADHATTER_SERVICE and MADHATTER_HOME.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""Two seconds that spare twenty minutes: can this machine carry the platform? Standard library only, readable by Python 3.6.
+# ruff: noqa: PTH100, PTH103, PTH107, PTH110, PTH111, PTH112, PTH118, PTH120, PTH123, UP006, UP032, UP035, UP045
+# Any Python 3 must be able to read this file, to say what is wrong with itself: no pathlib habits, no new syntax.
+"""Two seconds that spare twenty minutes: can this machine carry the platform? Standard library only.
 
-`python local/preflight.py HOME PORT_BASE` prints one line for each problem, with its cure, and exits with 1 when there is one.
+`python local/preflight.py HOME PORT_BASE` prints one line for each problem, with its cure, and exits with 1 if any.
 """
 
 import os
@@ -86,9 +88,8 @@ def folder_problems(home: str) -> List[str]:
             f.write("x" * 4096)
     except OSError as e:
         return [
-            "State folder: {} cannot be written ({}). Make it writable, or choose another: MADHATTER_HOME=/path make up".format(
-                home, e.strerror
-            )
+            "State folder: {} cannot be written ({}). Make it writable, or choose another: "
+            "MADHATTER_HOME=/path make up".format(home, e.strerror)
         ]
     finally:
         if os.path.exists(probe):
@@ -111,9 +112,8 @@ def memory_problems(total_bytes: Optional[int]) -> List[str]:
     if total_bytes is None or total_bytes >= MEMORY_BYTES:
         return []
     return [
-        "Memory: {:.1f} GB in all, {:.0f} GB are needed. Give the machine (or its virtual machine or container) more.".format(
-            total_bytes / GB, MEMORY_BYTES / GB
-        )
+        "Memory: {:.1f} GB in all, {:.0f} GB are needed. Give the machine (or its virtual machine or container) "
+        "more.".format(total_bytes / GB, MEMORY_BYTES / GB)
     ]
 
 

@@ -42,7 +42,7 @@ def end(processes: list[psutil.Process], grace_s: float = 3.0) -> None:
 
 
 def memory_bytes(pid: int) -> int:
-    """Memory of a process and its descendants: the proportional share (PSS) on Linux, resident memory elsewhere. 0 when gone."""
+    """Memory of a process and its descendants: proportional (PSS) on Linux, resident elsewhere. 0 when it is gone."""
     try:
         parent = psutil.Process(pid)
         family = [parent, *parent.children(recursive=True)]

@@ -35,7 +35,7 @@ class ServiceError(RuntimeError):
 
 @dataclass(frozen=True)
 class Status:
-    """One service. state: supervisord's word, or 'not answering'. pid, memory_bytes: 0 when it does not run. up_s: seconds."""
+    """One service. state: supervisord's word, or 'not answering'. pid, memory_bytes: 0 when it does not run."""
 
     name: str
     state: str
@@ -52,10 +52,8 @@ def commands(instance: Instance) -> dict[str, list[str]]:
     port = instance.port
     lines: dict[str, list[str]] = {
         "kafka": broker.command(instance.env, instance.run / "kafka.properties", instance.data / "kafka"),
-        "warehouse": [warehouse, "-m", "local.snowflake", "--port", f"{port('warehouse')}"]
-        + ["--data", f"{instance.data / 'warehouse'}"],
-        "dataflow": [python, "-m", "local.dataflow", "--port", f"{port('dataflow')}"]
-        + ["--grpc-port", f"{port('dataflow_grpc')}", "--state", f"{instance.data / 'dataflow'}"],
+        "warehouse": [warehouse, "-m", "local.snowflake"],
+        "dataflow": [python, "-m", "local.dataflow", "--grpc-port", f"{port('dataflow_grpc')}"],
         "airflow-api": [*airflow, "api-server"],
         # The API server reads the task logs from the same disk: no log servers.
         "airflow-scheduler": [*airflow, "scheduler", "--skip-serve-logs"],
@@ -63,13 +61,15 @@ def commands(instance: Instance) -> dict[str, list[str]]:
         "airflow-triggerer": [*airflow, "triggerer", "--skip-serve-logs"],
         LIVE: [python, "-m", "local.simulator.live", "--bootstrap", instance.address("kafka")],
     }
+    lines["warehouse"] += ["--port", f"{port('warehouse')}", "--data", f"{instance.data / 'warehouse'}"]
+    lines["dataflow"] += ["--port", f"{port('dataflow')}", "--state", f"{instance.data / 'dataflow'}"]
     for name in AIRFLOW:
         lines[name] = [python, "-m", "local.launch", name, "--", *lines[name]]
     return lines
 
 
 def configuration(instance: Instance) -> str:
-    """supervisord's settings, its password included: a file for its owner only. The services get its own environment."""
+    """supervisord's settings, its password included: a file for its owner only. Services inherit its environment."""
     password, run = instance.secrets.supervisor_password, instance.run
     text = f"""\
 [supervisord]
@@ -134,7 +134,8 @@ def is_up(instance: Instance) -> bool:
 def supervise(instance: Instance) -> bool:
     """Makes sure that supervisord runs with today's settings. Returns whether it was started by this call.
 
-    Processes that an earlier supervisord left behind are ended first. With other settings than the running ones everything is stopped.
+    Processes that an earlier supervisord left behind are ended first. Where the running one has other settings,
+    everything is stopped.
     Raises ServiceError when a port belongs to somebody else or supervisord does not come up.
     """
     wanted = {

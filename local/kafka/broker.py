@@ -22,6 +22,9 @@ def server_properties(data: Path, port: int, controller_port: int) -> str:
             "inter.broker.listener.name=PLAINTEXT",
             f"log.dirs={data}",
             "num.partitions=4",
+            # A killed broker may come back after its session has ended: three seconds instead of nine.
+            "broker.session.timeout.ms=3000",
+            "broker.heartbeat.interval.ms=1000",
             "num.network.threads=2",
             "num.io.threads=2",
             "offsets.topic.replication.factor=1",
@@ -80,7 +83,11 @@ def answers(port: int, timeout_s: float = 2.0) -> bool:
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
-    settings = {"bootstrap.servers": f"127.0.0.1:{port}", "log_level": 0, "socket.connection.setup.timeout.ms": 1000}
+    settings: dict[str, str | int | float | bool] = {
+        "bootstrap.servers": f"127.0.0.1:{port}",
+        "log_level": 0,
+        "socket.connection.setup.timeout.ms": 1000,
+    }
     try:
         AdminClient(settings).list_topics(timeout=timeout_s)
     except KafkaException:

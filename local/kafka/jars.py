@@ -1,7 +1,8 @@
-"""The broker's jars: exactly those of jgo.lock.toml, each with its SHA-256, from Maven Central or the mirror in jgo's settings.
+"""The broker's jars: those of jgo.lock.toml, each with its SHA-256, from Maven Central or the mirror in jgo's settings.
 
-`python -m local.kafka.jars DIR` fills DIR. A jar that is already there with the right hash is kept, so that an interrupted run goes on
-where it stopped. Where to fetch from is jgo's own setting: `[repositories] central = ...` in ~/.config/jgo.conf or $JGO_CONFIG_FILE.
+`python -m local.kafka.jars DIR` fills DIR. A jar that is already there with the right hash is kept, so that an
+interrupted run goes on where it stopped. Where to fetch from is jgo's own setting: `[repositories] central = ...` in
+~/.config/jgo.conf or $JGO_CONFIG_FILE.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ TIMEOUT_S = 30
 
 
 def repositories() -> dict[str, str]:
-    """Name to address of each Maven repository, in the order they are asked. An entry named `central` replaces Maven Central."""
+    """Name to address of each Maven repository, in the order they are asked. `central` may be replaced."""
     return {"central": MAVEN_CENTRAL_URL} | settings().repositories
 
 

@@ -9,6 +9,7 @@ from snowflake.connector.errors import Error, ProgrammingError
 _BY_MESSAGE: tuple[tuple[str, int, str, str], ...] = (
     ("cannot affect the same target row more than once", 100090, "42P18", "Duplicate row detected during DML action"),
     ("NOT NULL constraint failed", 100072, "22000", "NULL result in a non-nullable column"),
+    ("Could not write file", 91016, "22000", "The warehouse's data folder cannot be written: is the disk full?"),
     ("Division by zero", 100051, "22012", "Division by zero"),
     ("does not exist", 2003, "42S02", "SQL compilation error: Object does not exist or not authorized"),
     ("already exists", 2002, "42710", "SQL compilation error: Object already exists"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,10 +45,9 @@ def payload(result: Result) -> dict[str, Any]:
         rows = zip(*(column.to_pylist() for column in result.table.columns))
         body: dict[str, Any] = {"queryResultFormat": "json", "rowset": [[str(v) for v in row] for row in rows]}
     else:
-        narrowed, described = _narrow(result.table, described)
         body = {
             "queryResultFormat": "arrow",
-            "rowsetBase64": b64encode(arrow.to_ipc(arrow.to_sf(narrowed, described))).decode(),
+            "rowsetBase64": b64encode(arrow.to_ipc(arrow.to_sf(_narrow(result.table), described))).decode(),
         }
     return {
         "rowtype": described,
@@ -64,7 +64,7 @@ def _known(kind: str) -> str:
     return "VARCHAR" if kind.startswith("ENUM") else kind
 
 
-def _narrow(table: pa.Table, described: list[rowtype.ColumnInfo]) -> tuple[pa.Table, list[rowtype.ColumnInfo]]:
+def _narrow(table: pa.Table) -> pa.Table:
     """Whole numbers as int64 where they fit, as Snowflake sends them: the connector then makes ints of them."""
     arrays = []
     for column in table.columns:
@@ -79,7 +79,7 @@ def _narrow(table: pa.Table, described: list[rowtype.ColumnInfo]) -> tuple[pa.Ta
         elif pa.types.is_nested(column.type):
             column = _as_json(column)
         arrays.append(column)
-    return pa.Table.from_arrays(arrays, names=table.column_names), described
+    return pa.Table.from_arrays(arrays, names=table.column_names)
 
 
 def _whole(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -90,8 +90,6 @@ def _whole(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _as_json(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    import json
-
     return pa.chunked_array([pa.array([None if v is None else json.dumps(v, default=str) for v in column.to_pylist()])])
 
 

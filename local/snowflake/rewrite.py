@@ -39,22 +39,16 @@ def after(expression: Expr) -> Expr:
 
 def _name_outer_columns(expression: Expr) -> None:
     """Snowflake names an unnamed column after its text in upper case."""
-    if isinstance(expression, exp.Query):
-        select = expression
-        while isinstance(select, exp.SetOperation):
-            select = select.left
-        if isinstance(select, exp.Select):
-            for e in list(select.expressions):
-                inner = e.unalias()
-                if (
-                    e is inner
-                    and not isinstance(e, (exp.Column, exp.Star, exp.Alias, exp.Subquery))
-                    and not e.find(exp.Star, exp.Placeholder)
-                ):
-                    name = e.sql(dialect="snowflake").upper()
-                    e.replace(exp.alias_(e.copy(), name, quoted=True))
-                elif isinstance(e, exp.Count) and isinstance(e.this, exp.Star):
-                    e.replace(exp.alias_(e.copy(), "COUNT(*)", quoted=True))
+    select = expression
+    while isinstance(select, exp.SetOperation):
+        select = select.left
+    if not isinstance(select, exp.Select):
+        return
+    for e in list(select.expressions):
+        is_named = isinstance(e, (exp.Column, exp.Alias, exp.Subquery))
+        is_count = isinstance(e, exp.Count) and isinstance(e.this, exp.Star)
+        if is_count or not (is_named or e.find(exp.Star, exp.Placeholder)):
+            e.replace(exp.alias_(e.copy(), e.sql(dialect="snowflake").upper(), quoted=True))
 
 
 def _spell_out_group_by_all(select: exp.Select) -> None:
@@ -177,7 +171,8 @@ def _average(e: Expr) -> Expr:
 
 def _quotient(e: Expr) -> Expr:
     """NUMBER / NUMBER is a NUMBER with six more digits; DuckDB's is DOUBLE."""
-    if e.find(exp.Placeholder, exp.Window, exp.Interval):
+    is_null = isinstance(e.this.unnest(), exp.Null) or isinstance(e.expression.unnest(), exp.Null)
+    if is_null or e.find(exp.Placeholder, exp.Window, exp.Interval):
         return e
     divisor = exp.paren(e.expression.copy())
     quotient = _typed(e.copy(), exp.Add(this=_six_more_digits(e.this.copy()), expression=divisor.copy()))

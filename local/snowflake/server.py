@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import logging
+import os
+import signal
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -21,11 +23,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from local.snowflake.errors import from_exception
 from local.snowflake.locks import TableLocks
 from local.snowflake.session import Session
 from local.snowflake.warehouse import Warehouse
-
-logger = logging.getLogger(__name__)
 
 # A statement that takes longer is answered "in progress", and the connector asks again: no HTTP request is long.
 _ANSWER_WITHIN_S = 40.0
@@ -35,7 +36,8 @@ _RECONNECT_WITHIN_S = 5.0
 _IDLE_S = 4 * 3600.0
 # A session whose client is gone.
 _FORGET_SESSION_S = 600.0
-_LARGE = 1_000_000
+# A result that is not kept for a client that asks again.
+_LARGE_BYTES = 1_000_000
 
 
 class Server:
@@ -86,8 +88,8 @@ class Server:
                 query.get("schemaName"),
                 {k: v for k, v in (data.get("SESSION_PARAMETERS") or {}).items() if v is not None},
             )
-        except ProgrammingError as e:
-            return _failure(e)
+        except Exception as e:
+            return _failure(from_exception(e, "login"))
         self._seen(session, request)
         self._sessions[session.token] = session
         return _success(
@@ -130,9 +132,8 @@ class Server:
         return await self._answer(task, request_id)
 
     def _forget_later(self, request_id: str, task: asyncio.Task[dict[str, Any]]) -> None:
-        is_large = (
-            not task.cancelled() and task.exception() is None and len(task.result().get("rowsetBase64", "")) > _LARGE
-        )
+        is_answered = not task.cancelled() and task.exception() is None
+        is_large = is_answered and len(task.result().get("rowsetBase64", "")) > _LARGE_BYTES
         delay_s = 5 if is_large else 60  # a query that runs twice does no harm, a pile of large results does
         asyncio.get_running_loop().call_later(delay_s, self._running.pop, request_id, None)
 
@@ -151,6 +152,10 @@ class Server:
         try:
             return _success({"parameters": [], "queryId": request_id, **task.result()})
         except ProgrammingError as e:
+            if "database has been invalidated" in str(e.raw_msg):
+                # DuckDB then refuses everything: the supervisor starts the server again, on what is committed
+                print(f"warehouse: ending after a fatal error: {e.raw_msg}", file=sys.stderr, flush=True)
+                os.kill(os.getpid(), signal.SIGTERM)
             return _failure(e, request_id)
 
     async def _abort(self, request: Request) -> JSONResponse:

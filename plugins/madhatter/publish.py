@@ -90,7 +90,7 @@ def publish(warehouse: Warehouse, slice_id: str, hours: list[str]) -> None:
     for name in [*sql_files("dimensions"), *sql_files("marts/hour")]:
         warehouse.run_file(name, **parameters)
     if faults := warehouse.rows_of_file("ops/faults.sql", **parameters):
-        raise PublishFault(f"slice {slice_id}: " + "; ".join(str(row["fault"]) for row in faults[:10]))
+        raise PublishFault(f"slice {slice_id}: " + "; ".join(f"{row['topic']}[{row['partition']}]: {row['fault']}" for row in faults[:10]))
     warehouse.run(
         "update ops.slice set state = 'committed', committed_ts = sysdate() where slice_id = :slice_id",
         slice_id=slice_id,

@@ -19,8 +19,11 @@ def test_offset_partition_and_topic_are_column_names_in_any_case(cursor: Snowfla
     )
     cursor.execute("insert into t (topic, partition, offset) values ('a', 1, 2), ('a', 1, 3)")
     assert rows(cursor, "select offset, partition from t where offset > 0 order by offset") == [(2, 1), (3, 1)]
-    assert rows(cursor, "select T.OFFSET, max(t.partition) over (partition by partition order by offset) from t"
-                        " qualify row_number() over (partition by topic order by offset desc) = 1") == [(3, 1)]  # fmt: skip
+    sql = """
+        select T.OFFSET, max(t.partition) over (partition by topic, partition order by offset) from t
+        qualify row_number() over (partition by topic, partition order by offset desc) = 1
+    """
+    assert rows(cursor, sql) == [(3, 1)]
     assert [d.name for d in run(cursor, "select topic, partition, offset from t").description] == [
         "TOPIC", "PARTITION", "OFFSET",
     ]  # fmt: skip
@@ -66,7 +69,8 @@ def test_qualify_group_by_all_and_aggregates(cursor: SnowflakeCursor) -> None:
     sql = "select g, sum(v) s from t group by all qualify row_number() over (order by g desc) = 1"
     assert rows(cursor, sql) == [("b", 3)]
     assert json.loads(value(cursor, "select array_agg(v) within group (order by v desc) from t")) == [3, 2, 1]
-    assert rows(cursor, "select * from t qualify row_number() over (partition by g order by v desc) = 1 order by 1") == [
+    sql = "select * from t qualify row_number() over (partition by g order by v desc) = 1 order by g"
+    assert rows(cursor, sql) == [
         ("a", 2), ("b", 3),
     ]  # fmt: skip
 

@@ -2,17 +2,17 @@
 -- Rebuilds the customers of slice :slice_id whose country was new at that time.
 delete from core.customer
 where customer_id in (
-    select header.customer_id
-    from core.order_header as header
+    select orders.customer_id
+    from core.order_header as orders
     left join core.customer as known
         on
-            header.customer_id = known.customer_id
-            and header.event_ts >= known.valid_from_ts
-            and (known.valid_to_ts is null or header.event_ts < known.valid_to_ts)
+            orders.customer_id = known.customer_id
+            and orders.event_ts >= known.valid_from_ts
+            and (known.valid_to_ts is null or orders.event_ts < known.valid_to_ts)
     where
-        header.slice_id = :slice_id
-        and header.customer_id is not null
-        and (known.customer_id is null or known.country <> header.country)
+        orders.slice_id = :slice_id
+        and orders.customer_id is not null
+        and (known.customer_id is null or known.country <> orders.country)
 );
 
 insert into core.customer (customer_id, country, valid_from_ts, valid_to_ts, is_current)
@@ -25,7 +25,11 @@ placed as (
         max(country) as country
     from core.order_header
     where
-        customer_id in (select header.customer_id from core.order_header as header where header.slice_id = :slice_id)
+        customer_id in (
+            select orders.customer_id
+            from core.order_header as orders
+            where orders.slice_id = :slice_id
+        )
         and customer_id not in (select customer.customer_id from core.customer)
     group by customer_id, event_ts
 ),

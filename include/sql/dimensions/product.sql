@@ -28,7 +28,11 @@ named as (
     where
         unit_price > 0
         and description is not null
-        and product_id in (select line.product_id from core.order_line as line where line.slice_id = :slice_id)
+        and product_id in (
+            select line.product_id
+            from core.order_line as line
+            where line.slice_id = :slice_id
+        )
         and product_id not in (select product.product_id from core.product)
     group by product_id, event_ts
 ),

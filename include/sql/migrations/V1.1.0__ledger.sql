@@ -15,14 +15,14 @@ create table if not exists ops.publish_lock (
 
 insert into ops.plan_lock (holder, taken_ts)
 select
-    'nobody',
-    null
+    'nobody' as holder,
+    null as taken_ts
 where not exists (select 1 from ops.plan_lock);
 
 insert into ops.publish_lock (holder, taken_ts)
 select
-    'nobody',
-    null
+    'nobody' as holder,
+    null as taken_ts
 where not exists (select 1 from ops.publish_lock);
 
 -- Grain: one row per slice. state: planned, staged, audited or held, committed.

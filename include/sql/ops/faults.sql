@@ -29,6 +29,8 @@ visible as (
 
 twice as (
     select
+        min(topic) as topic,
+        min(partition) as partition,
         event_id,
         to_date(event_ts) as event_date,
         count(*) as times
@@ -39,34 +41,48 @@ twice as (
 ),
 
 final as (
-    select partitions.topic || '[' || partitions.partition || ']: delivered ' || partitions.delivered || ' and '
-        || partitions.holes || ' holes are not the ' || (partitions.end_offset - partitions.start_offset)
+    select
+        topic,
+        partition,
+        'delivered ' || delivered || ' and ' || holes || ' holes are not the ' || (end_offset - start_offset)
         || ' offsets of the slice' as fault
     from partitions
-    where partitions.delivered + partitions.holes <> partitions.end_offset - partitions.start_offset
+    where delivered + holes <> end_offset - start_offset
     union all
-    select partitions.topic || '[' || partitions.partition || ']: delivered ' || partitions.delivered
-        || ' are not published ' || partitions.published || ' + duplicates ' || partitions.duplicates
-        || ' + dead letters ' || partitions.dead_letters || ' + erased ' || partitions.erased as fault
+    select
+        topic,
+        partition,
+        'delivered ' || delivered || ' are not published ' || published || ' + duplicates ' || duplicates
+        || ' + dead letters ' || dead_letters || ' + erased ' || erased as fault
     from partitions
-    where
-        partitions.delivered
-        <> partitions.published + partitions.duplicates + partitions.dead_letters + partitions.erased
+    where delivered <> published + duplicates + dead_letters + erased
     union all
-    select partitions.topic || '[' || partitions.partition || ']: ' || coalesce(rejected.dead_letters, 0)
-        || ' dead letters are stored, the manifest has ' || partitions.dead_letters as fault
+    select
+        partitions.topic,
+        partitions.partition,
+        coalesce(rejected.dead_letters, 0) || ' dead letters are stored, the manifest has '
+        || partitions.dead_letters as fault
     from partitions
     left join rejected on partitions.topic = rejected.topic and partitions.partition = rejected.partition
     where partitions.dead_letters <> coalesce(rejected.dead_letters, 0)
     union all
-    select partitions.topic || '[' || partitions.partition || ']: ' || coalesce(visible.published, 0)
-        || ' events are in core, the ledger has ' || partitions.published as fault
+    select
+        partitions.topic,
+        partitions.partition,
+        coalesce(visible.published, 0) || ' events are in core, the ledger has ' || partitions.published as fault
     from partitions
     left join visible on partitions.topic = visible.topic and partitions.partition = visible.partition
     where partitions.published <> coalesce(visible.published, 0)
     union all
-    select 'event ' || twice.event_id || ' of ' || twice.event_date || ' is in core ' || twice.times || ' times' as fault
+    select
+        topic,
+        partition,
+        'event ' || event_id || ' of ' || event_date || ' is in core ' || times || ' times' as fault
     from twice
 )
 
-select fault from final
+select
+    topic,
+    partition,
+    fault
+from final

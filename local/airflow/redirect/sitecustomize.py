@@ -1,8 +1,9 @@
 """Points production's clients at this machine's stand-ins. On PYTHONPATH of locally launched processes only.
 
-A client that lets no setting say where its service is gets it here, when its module is imported; nothing is imported for it.
-Where production code can be told by a connection or a variable, it is, and stands not in this file.
-An own finder and not wrapt's hooks: wrapt alone takes 55 ms of each interpreter's start, and the warehouse's environment has none.
+A client that lets no setting say where its service is gets it here, when its module is imported; nothing is imported
+for it. Where production code can be told by a connection or a variable, it is, and stands not in this file.
+An own finder and not wrapt's hooks: wrapt takes longer to import than an interpreter to start, and the warehouse's
+environment has none.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ def snowflake_over_http(connection: ModuleType) -> None:
 
 
 def dataflow_here(hooks: ModuleType) -> None:
-    """DataflowHook (REST) and AsyncDataflowHook (gRPC) talk to DATAFLOW_API_ENDPOINT and DATAFLOW_GRPC_ENDPOINT, without credentials."""
+    """DataflowHook (REST) and AsyncDataflowHook (gRPC) talk to DATAFLOW_*_ENDPOINT, without credentials."""
     rest, rpc = os.environ.get("DATAFLOW_API_ENDPOINT"), os.environ.get("DATAFLOW_GRPC_ENDPOINT")
 
-    def get_conn(self: Any) -> Any:
+    def get_conn(_: Any) -> Any:
         import httplib2
         from google.api_core.client_options import ClientOptions
 
@@ -48,7 +49,7 @@ def dataflow_here(hooks: ModuleType) -> None:
             static_discovery=True,
         )
 
-    async def initialize_client(self: Any, client_class: Any) -> Any:
+    async def initialize_client(_: Any, client_class: Any) -> Any:
         import grpc
 
         transport = client_class.get_transport_class("grpc_asyncio")
