@@ -36,7 +36,7 @@ def python_problems(version: Tuple[int, int], has_venv: bool, executable: str) -
     """version: (major, minor). Lines; empty when this Python will do."""
     if not (3, 11) <= version < (3, 13):
         return [
-            "Python: 3.11 or 3.12 is needed, and found was only {}.{} ({}). Install python3.11 (apt install python3.11 "
+            "Python: 3.11 or 3.12 is needed; what was found is {}.{} ({}). Install python3.11 (apt install python3.11 "
             "python3.11-venv, brew install python@3.11, or pyenv install 3.11) and put it on PATH.".format(
                 version[0], version[1], executable
             )
@@ -128,14 +128,12 @@ def registry_problems(command: List[str]) -> List[str]:
             return []
     except subprocess.TimeoutExpired:
         said = "no answer within {} s".format(PROBE_TIMEOUT_S)
-    reasons = (
-        [line for line in said.splitlines() if "ERROR" in line or "rror:" in line]
-        or said.splitlines()[-1:]
-        or ["no reason given"]
-    )
+    lines = [line.strip() for line in said.splitlines() if line.strip()] or ["no reason given"]
+    # pip ends with "No matching distribution"; why there is none stands in a warning before.
+    causes = [line for line in lines if any(word in line for word in ("onnection", "SSL", "resol", "Forbidden", "40", "50"))]
     return [
-        "Registry: pip cannot reach its package index ({}). Check the network, the proxy (HTTPS_PROXY) or the index that pip is "
-        "configured with (pip config list); behind a mirror: docs/how-to/mirror.md".format(reasons[-1].strip())
+        "Registry: pip cannot reach its package index ({}). Check the network, the proxy (HTTPS_PROXY) or the index that "
+        "pip is configured with (pip config list); behind a mirror: docs/how-to/mirror.md".format((causes or lines)[-1])
     ]
 
 
@@ -162,7 +160,7 @@ def has_venv() -> bool:
 
 
 def is_ours(home: str) -> bool:
-    """Whether the ports may be this instance's own: `make up` ends what a dead supervisor left before it looks again."""
+    """Whether the ports may be this instance's own: `make up` ends what a dead supervisor left, then looks again."""
     return os.path.exists(os.path.join(home, "run", "supervisord.pid"))
 
 
