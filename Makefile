@@ -50,8 +50,9 @@ lint: install-dev ## ruff, mypy, sqlfluff
 contract: ## Derive migrations, models, audits and docs from include/contracts
 	@$(NEED_PLATFORM) "$(PLATFORM)" -m include.contracts
 
-conformance: install-dev ## The warehouse's semantics (TARGET=snowflake: on a real account)
-	@"$(PLATFORM)" -m local conformance
+conformance: install-dev ## The warehouse's semantics (TARGET=snowflake CONNECTION=name: on a real account)
+	@MADHATTER_CONFORMANCE_TARGET=$(TARGET) MADHATTER_CONFORMANCE_CONNECTION=$(CONNECTION) \
+		"$(PLATFORM)" -m pytest tests/conformance
 
 bench: install-dev ## Measure against the alternatives
 	@"$(PLATFORM)" -m local bench

@@ -1,7 +1,7 @@
 """Daily: rolls a complete day of hours up into the day marts.
 
-Reads   marts.sales_hourly and core.* of the day; asset `sales_hour`, all 24 of a day, or `correction` for a day that got
-        late events after it was rolled up.
+Reads   marts.sales_hourly and core.* of the day; asset `sales_hour`, all 24 of a day, or `correction` for a day
+        that got late events after it was rolled up.
 Writes  marts.sales_daily, marts.product_daily, `ops.day`; asset `sales_day`.
 
 On failure  clear the task: a day is recomputed as a whole, in one transaction.
@@ -28,9 +28,7 @@ with DAG(
     schedule=PartitionedAssetTimetable(
         assets=sales_hour | correction,
         partition_mapper_config={
-            sales_hour: RollupMapper(
-                upstream_mapper=StartOfDayMapper(), window=DayWindow(), wait_policy=WaitForAll()
-            ),
+            sales_hour: RollupMapper(upstream_mapper=StartOfDayMapper(), window=DayWindow(), wait_policy=WaitForAll()),
             correction: StartOfDayMapper(),
         },
     ),

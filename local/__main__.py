@@ -173,7 +173,7 @@ def main() -> int:
     p.add_argument("--format", default=os.environ.get("FORMAT") or "table", choices=["table", "csv"])
     p = commands.add_parser("clean")
     p.add_argument("--all", action="store_true", dest="everything")
-    for name in ("conformance", "test", "bench"):
+    for name in ("test", "bench"):
         commands.add_parser(name).add_argument("arguments", nargs=argparse.REMAINDER)
     a = parser.parse_args()
     instance = Instance.current()
@@ -185,7 +185,6 @@ def main() -> int:
         "logs": lambda: logs(instance, a.service, a.lines, a.follow),
         "sql": lambda: sql(instance, a.query, a.format),
         "clean": lambda: clean(instance, a.everything),
-        "conformance": lambda: run(instance, "pytest", "tests/conformance", *a.arguments),
         "test": lambda: run(instance, "pytest", *a.arguments),
         "bench": lambda: run(instance, "bench", *a.arguments),
     }

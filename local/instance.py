@@ -184,6 +184,8 @@ class Instance:
             "PORT_BASE": f"{self.port_base}",
             "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in (".", "plugins", "local/airflow/redirect")),
             "PYTHONUNBUFFERED": "1",
+            # The connector would ask cloud metadata services who it is, and wait for them.
+            "SNOWFLAKE_DISABLE_PLATFORM_DETECTION": "true",
             # Airflow's processes rename themselves, which would overwrite the mark by which local.processes knows them.
             "SPT_NOENV": "1",
         }

@@ -13,14 +13,17 @@ HISTORY = "MADHATTER.OPS.CHANGE_HISTORY"
 def migrate(instance: Instance) -> None:
     """Applies what is new. Raises RuntimeError with schemachange's own last words."""
     host, port = instance.address("warehouse").split(":")
-    endpoint = {"HOST": host, "PORT": port, "PROTOCOL": "http", "ACCOUNT": "local", "USER": "local", "PASSWORD": "local"}
+    endpoint = {"HOST": host, "PORT": port, "PROTOCOL": "http", "DATABASE": "MADHATTER"}
+    endpoint |= dict.fromkeys(("ACCOUNT", "USER", "PASSWORD"), "local")
     done = subprocess.run(
-        [str(instance.warehouse_python.parent / "schemachange"), "deploy", "-f", MIGRATIONS, "-c", HISTORY]
-        + ["--schemachange-create-change-history-table"],
+        [
+            str(instance.warehouse_python.parent / "schemachange"),
+            *("deploy", "-f", MIGRATIONS, "-c", HISTORY, "--schemachange-create-change-history-table"),
+        ],
         cwd=ROOT,
         env=instance.environment()
         | {f"SNOWFLAKE_{name}": value for name, value in endpoint.items()}
-        | {"SNOWFLAKE_DATABASE": "MADHATTER", "NO_COLOR": "1", "SNOWFLAKE_DISABLE_PLATFORM_DETECTION": "true"},
+        | {"NO_COLOR": "1"},
         capture_output=True,
         text=True,
         check=False,

@@ -90,8 +90,8 @@ def report(instance: Instance) -> str:
     counts = query(
         instance,
         "select kind, count(*) as slices, sum(delivered) as delivered, sum(published) as published, "
-        "sum(duplicates) as duplicates, sum(dead_letters) as rejected, sum(plan_s) as plan, sum(transform_s) as transform, "
-        "sum(stage_s) as stage, sum(audit_s) as audit, sum(publish_s) as publish "
+        "sum(duplicates) as duplicates, sum(dead_letters) as rejected, sum(plan_s) as plan, "
+        "sum(transform_s) as transform, sum(stage_s) as stage, sum(audit_s) as audit, sum(publish_s) as publish "
         "from reporting.slice_status where state = 'committed' group by kind order by kind",
     )
     columns = ["slices of", "n", "sent", "delivered", "published", "duplicates", "rejected"]

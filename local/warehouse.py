@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ def query(instance: Instance, sql: str, parameters: Sequence[Any] = ()) -> list[
     import snowflake.connector
 
     logging.getLogger("snowflake.connector").setLevel(logging.WARNING)
+    os.environ["SNOWFLAKE_DISABLE_PLATFORM_DETECTION"] = "true"  # a laptop has no metadata service to ask
     with (
         snowflake.connector.connect(**snowflake_arguments(instance.settings)) as session,
         session.cursor() as cursor,

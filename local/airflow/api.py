@@ -65,7 +65,7 @@ class AirflowApi:
     def _call(self, method: str, path: str, body: Any = None) -> Any:
         """One call; a 500 is tried again for some seconds. Raises HTTPError."""
         for attempt in range(RETRIES):
-            request = urllib.request.Request(  # noqa: S310 - the address is this instance's own
+            request = urllib.request.Request(
                 f"{self.url}{path}",
                 method=method,
                 data=None if body is None else json.dumps(body).encode(),

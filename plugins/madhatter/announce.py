@@ -32,7 +32,7 @@ class AnnounceCorrections(BaseOperator):
 
     template_fields = ("slice",)
 
-    def __init__(self, *, slice: Any, **kwargs: Any) -> None:  # noqa: A002
+    def __init__(self, *, slice: Any, **kwargs: Any) -> None:
         super().__init__(outlets=[correction], **kwargs)
         self.slice = slice
 
@@ -60,7 +60,7 @@ class RollUpDays(BaseOperator):
 
     template_fields = ("slice",)
 
-    def __init__(self, *, slice: Any = None, **kwargs: Any) -> None:  # noqa: A002
+    def __init__(self, *, slice: Any = None, **kwargs: Any) -> None:
         super().__init__(outlets=[sales_day] if slice is None else [], **kwargs)
         self.slice = slice
 

@@ -35,7 +35,7 @@ class AuditSlice(BaseOperator):
 
     template_fields = ("slice",)
 
-    def __init__(self, *, slice: Any, conn_id: str = CONNECTION, **kwargs: Any) -> None:  # noqa: A002
+    def __init__(self, *, slice: Any, conn_id: str = CONNECTION, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.slice, self.conn_id = slice, conn_id
 
@@ -93,10 +93,11 @@ def audit(conn_id: str, slice_id: str) -> list[Broken]:
     )
     broken: list[Broken] = []
     for topic in topics():
-        suites = json.loads(files("include.contracts.generated").joinpath(f"{contract(topic).module}.suite.json").read_text())
-        for table, rules in suites.items():
+        suite_file = files("include.contracts.generated").joinpath(f"{contract(topic).module}.suite.json")
+        for table, rules in json.loads(suite_file.read_text()).items():
             # Slice ids are made by this platform from letters, digits and dashes.
-            asset = source.add_query_asset(name=table, query=f"select * from staging.{table} where slice_id = '{slice_id}'")
+            query = f"select * from staging.{table} where slice_id = '{slice_id}'"
+            asset = source.add_query_asset(name=table, query=query)
             batch = asset.add_batch_definition_whole_table("slice").get_batch()
             suite = gx.ExpectationSuite(name=table, expectations=[_expectation(gx, rule) for rule in rules])
             outcome = batch.validate(suite)

@@ -171,9 +171,7 @@ class HourClosedSensor(BaseSensorOperator):
         from madhatter.partitions import window
 
         moment = window(context).closes
-        self.defer(
-            trigger=HourClosedTrigger(moment.isoformat(), list(topics()), self.conn_id), method_name="closed"
-        )
+        self.defer(trigger=HourClosedTrigger(moment.isoformat(), list(topics()), self.conn_id), method_name="closed")
 
     def closed(self, context: Context, event: dict[str, str]) -> None:  # noqa: ARG002
         self.log.info("window closed at %s", event["closed"])

@@ -1,4 +1,4 @@
-"""What is special to Airflow 3.3: partitioned runs, partitioned assets and their stores. The ledger does not need it."""
+"""What is special to Airflow 3.3: partitioned runs and partitioned assets. The ledger does not need it."""
 
 from __future__ import annotations
 

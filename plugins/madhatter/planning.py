@@ -80,5 +80,3 @@ def backfill_id(run_id: str) -> str:
     import hashlib
 
     return f"backfill-{hashlib.sha256(run_id.encode()).hexdigest()[:16]}"
-
-

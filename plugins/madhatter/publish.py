@@ -21,7 +21,7 @@ class PublishSlice(BaseOperator):
 
     template_fields = ("slice",)
 
-    def __init__(self, *, slice: Any, **kwargs: Any) -> None:  # noqa: A002
+    def __init__(self, *, slice: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.slice = slice
 
@@ -62,10 +62,12 @@ def publish(warehouse: Warehouse, slice_id: str, hours: list[str]) -> None:
     warehouse.run("update ops.publish_lock set holder = :slice_id, taken_ts = sysdate()", slice_id=slice_id)
     known = ledger.find(warehouse, slice_id)
     if known is None or known.state not in ("audited", "committed"):
-        raise PublishFault(f"slice {slice_id} is {known.state if known else 'unknown'}: only an audited one is published")
+        state = known.state if known else "unknown"
+        raise PublishFault(f"slice {slice_id} is {state}: only an audited one is published")
     # A slice that was published before may have touched other hours then.
     before = warehouse.rows(
-        "select distinct date_trunc('hour', event_ts) as event_hour from ops.event where slice_id = :slice_id", slice_id=slice_id
+        "select distinct date_trunc('hour', event_ts) as event_hour from ops.event where slice_id = :slice_id",
+        slice_id=slice_id,
     )
     touched = sorted({*hours, *(row["event_hour"].isoformat() for row in before)})
     days = [date.fromisoformat(hour[:10]) for hour in touched] or [date(1970, 1, 1)]
@@ -90,7 +92,8 @@ def publish(warehouse: Warehouse, slice_id: str, hours: list[str]) -> None:
     for name in [*sql_files("dimensions"), *sql_files("marts/hour")]:
         warehouse.run_file(name, **parameters)
     if faults := warehouse.rows_of_file("ops/faults.sql", **parameters):
-        raise PublishFault(f"slice {slice_id}: " + "; ".join(f"{row['topic']}[{row['partition']}]: {row['fault']}" for row in faults[:10]))
+        words = "; ".join(f"{row['topic']}[{row['partition']}]: {row['fault']}" for row in faults[:10])
+        raise PublishFault(f"slice {slice_id}: {words}")
     warehouse.run(
         "update ops.slice set state = 'committed', committed_ts = sysdate() where slice_id = :slice_id",
         slice_id=slice_id,

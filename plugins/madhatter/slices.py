@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 Place = tuple[str, int]  # topic, partition
@@ -68,7 +68,7 @@ def _check_same_log(place: Place, now: PartitionLog, last: Claim) -> None:
     name = f"{place[0]}[{place[1]}]"
     if now.topic_id != last.topic_id:
         raise TopicRecreated(
-            f"{name} has topic id {now.topic_id}, the ledger has {last.topic_id} up to offset {last.end}: the topic was "
+            f"{name} has topic id {now.topic_id}, the ledger has {last.topic_id} up to offset {last.end}: it was "
             "deleted and made again. Restore it, or retire its claims as docs/runbook.md says (topic recreated)"
         )
     if now.stable_end < last.end or now.leader_epoch < last.leader_epoch:
@@ -82,9 +82,3 @@ def _check_same_log(place: Place, now: PartitionLog, last: Claim) -> None:
             f"{name} starts at offset {now.first}, but {last.end} to {now.first - 1} were never read: "
             f"{now.first - last.end} offsets have expired. See docs/runbook.md (log expired)"
         )
-
-
-def disjoint(claims: Iterable[Claim]) -> bool:
-    """Whether no two claims of a partition share an offset."""
-    ordered = sorted((c.topic, c.partition, c.start, c.end) for c in claims if c.end > c.start)
-    return all(a[:2] != b[:2] or a[3] <= b[2] for a, b in zip(ordered, ordered[1:], strict=False))

@@ -28,7 +28,7 @@ class StageSlice(BaseOperator):
 
     template_fields = ("slice",)
 
-    def __init__(self, *, slice: Any, **kwargs: Any) -> None:  # noqa: A002
+    def __init__(self, *, slice: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.slice = slice
 

@@ -84,8 +84,9 @@ def test_negative_prices_are_dead_letters_with_a_reason(platform: Platform) -> N
 
 
 def test_kinds_of_orders_are_told_apart(platform: Platform) -> None:
-    rows = platform.sql(f"select order_type, count(*) as n from core.order_header where {OF_HISTORY} group by order_type")
-    assert {row["order_type"]: row["n"] for row in rows} == {"sale": 19959, "return": 3836, "adjustment": 1337, "gift": 766}
+    rows = platform.sql(f"select order_type, count(*) as n from core.order_header where {OF_HISTORY} group by all")
+    found = {row["order_type"]: row["n"] for row in rows}
+    assert found == {"sale": 19_959, "return": 3_836, "adjustment": 1_337, "gift": 766}
 
 
 def test_second_up_changes_nothing(platform: Platform) -> None:
@@ -136,12 +137,13 @@ def check_against_the_log(platform: Platform) -> None:
     assert platform.one("select sum(quantity * unit_price) from core.order_line") == sum(lines.values())
 
 
-@pytest.mark.parametrize("service", services.ALL)
-def test_killed_process_comes_back_and_the_next_window_is_complete(platform: Platform, service: str) -> None:
+def test_killed_processes_come_back_and_the_next_window_is_complete(platform: Platform) -> None:
+    for service in services.ALL:
+        killed = platform.kill(service)
+        until(lambda: platform.pid(service) not in (0, killed), f"{service} runs again")  # noqa: B023
+        until(lambda: services.ready(platform.instance, service), f"{service} answers again")  # noqa: B023
     newest = platform.committed()[-1]["window_start"]
-    killed = platform.kill(service)
-    until(lambda: platform.pid(service) not in (0, killed), f"{service} runs again")
-    until(lambda: services.ready(platform.instance, service), f"{service} answers again")
-    until(lambda: platform.committed()[-1]["window_start"] > newest, "the next window is committed", 240)
+    until(lambda: platform.committed()[-1]["window_start"] > newest, "the next window is committed", 300)
     assert_balanced(platform)
+    check_against_the_log(platform)
     assert_nothing_failed(platform)
