@@ -32,8 +32,8 @@ with DAG(
     transform = LaunchPipeline(
         task_id="transform",
         template="hourly",
-        job_name=plan.output["slice_id"],
-        parameters=plan.output["parameters"],
+        job_name=plan.output["slice_id"],  # type: ignore[index]
+        parameters=plan.output["parameters"],  # type: ignore[index]
     )
     stage = StageSlice(task_id="stage", slice=plan.output)
     audit = AuditSlice(task_id="audit", slice=stage.output)

@@ -129,11 +129,9 @@ def registry_problems(command: List[str]) -> List[str]:
     except subprocess.TimeoutExpired:
         said = "no answer within {} s".format(PROBE_TIMEOUT_S)
     lines = [line.strip() for line in said.splitlines() if line.strip()] or ["no reason given"]
-    # pip ends with "No matching distribution"; why there is none stands in a warning before.
-    causes = [line for line in lines if any(word in line for word in ("onnection", "SSL", "resol", "Forbidden", "40", "50"))]
     return [
-        "Registry: pip cannot reach its package index ({}). Check the network, the proxy (HTTPS_PROXY) or the index that "
-        "pip is configured with (pip config list); behind a mirror: docs/how-to/mirror.md".format((causes or lines)[-1])
+        "Registry: pip finds nothing in its package index ({}). Check the network, the proxy (HTTPS_PROXY) or the "
+        "index that pip is configured with (pip config list); behind a mirror: docs/how-to/mirror.md".format(lines[-1])
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from pathlib import Path
 
 import psutil
@@ -31,14 +32,23 @@ def of_service(home: Path, service: str | None = None) -> list[psutil.Process]:
 
 def end(processes: list[psutil.Process], grace_s: float = 3.0) -> None:
     """Asks processes to end, kills those that do not within grace_s, and returns when they are gone."""
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            process.terminate()
-    _, alive = psutil.wait_procs(processes, timeout=grace_s)
-    for process in alive:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(alive, timeout=grace_s)
+    for ask in (psutil.Process.terminate, psutil.Process.kill):
+        for process in processes:
+            with contextlib.suppress(psutil.Error):
+                ask(process)
+        deadline = time.monotonic() + grace_s
+        while processes := [process for process in processes if _is_alive(process)]:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    """A zombie has ended: only its parent has not looked yet."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
 
 
 def memory_bytes(pid: int) -> int:

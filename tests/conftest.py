@@ -16,3 +16,11 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[platforms.Pla
     yield started
     done = started.local("down")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers, one has the platform's tests and the others a file at a time, so that what a file starts
+    is started once."""
+    for item in items:
+        shares_platform = "platform" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("platform" if shares_platform else str(item.path)))

@@ -25,6 +25,7 @@ from include.contracts.contract import Column, Contract, Table, generated
 MICROSECONDS = pa.timestamp("us")
 MICROSECONDS_UTC = pa.timestamp("us", "UTC")
 MAX_PAYLOAD = 1_000_000
+MAX_REASON = 2_000  # characters: a reason quotes the event, and ops.dead_letter takes 2,048
 Reasons = dict[int, str]
 
 
@@ -84,17 +85,18 @@ class Parser:
                 keep = ~np.isin(parents, np.fromiter(faults, dtype=np.int64))
                 rows, parents = rows.filter(pa.array(keep)), parents[keep]
             tables[table.name], rows_of[table.name] = rows, origin[parents]
-        return Parsed(tables, rows_of, reasons)
+        return Parsed(tables, rows_of, {index: _line(reason) for index, reason in reasons.items()})
 
     def _check_time(self, event_ts: pa.Array, arrivals: pa.Array, faults: Reasons) -> None:
         """event_ts lies in the contract's window: not before accepted_from, not too far ahead of arrival."""
         earliest = pa.scalar(self.contract.accepted_from.replace(tzinfo=None), MICROSECONDS)
         ahead = timedelta(seconds=self.contract.accepted_ahead_s)
         for index in _true(pc.less(event_ts, earliest)):
-            faults.setdefault(index, f"event_ts: {event_ts[index]} is before {self.contract.accepted_from:%Y-%m-%d}")
+            text = f"is before {self.contract.accepted_from:%Y-%m-%d}"
+            faults.setdefault(index, f"event_ts: {_moment(event_ts[index])} {text}")
         for index in _true(pc.greater(event_ts, pc.add(arrivals, pa.scalar(ahead)))):
-            late = f"is more than {self.contract.accepted_ahead_s} s ahead of its arrival at {arrivals[index]}"
-            faults.setdefault(index, f"event_ts: {event_ts[index]} {late}")
+            text = f"is more than {self.contract.accepted_ahead_s} s ahead of its arrival at {_moment(arrivals[index])}"
+            faults.setdefault(index, f"event_ts: {_moment(event_ts[index])} {text}")
 
 
 @dataclass(frozen=True)
@@ -179,11 +181,20 @@ def _decimals(column: Column, values: list[Decimal | None], place: _Place, fault
         faults.setdefault(place.event(row), f"{place.path(row, column)}: {text}")
 
     array = _array(values, pa.decimal128(digits, decimals), fault)
-    if column.minimum is not None and len(array):
-        for row in _true(pc.less(array, pa.scalar(Decimal(column.minimum), array.type))):
-            text = f"{values[row]} is below the minimum {column.minimum}"
-            faults.setdefault(place.event(row), f"{place.path(row, column)}: {text}")
+    for limit, beyond, words in (
+        (column.minimum, pc.less, "is below the minimum"),
+        (column.maximum, pc.greater, "is above the maximum"),
+    ):
+        if limit is not None and len(array):
+            for row in _true(beyond(array, pa.scalar(Decimal(str(limit)), array.type))):
+                text = f"{values[row]} {words} {limit}"
+                faults.setdefault(place.event(row), f"{place.path(row, column)}: {text}")
     return array
+
+
+def _moment(timestamp: pa.Scalar) -> str:
+    """As text by Arrow: a time of year 1 or 9999 may in UTC be one that Python has not."""
+    return str(timestamp.cast(pa.string()).as_py()).removesuffix(".000000")
 
 
 def _true(mask: pa.Array) -> Iterable[int]:
@@ -214,6 +225,12 @@ def _bad_byte(value: bytes) -> str:
     except UnicodeDecodeError as error:
         return f"not UTF-8: byte {error.start} is 0x{value[error.start]:02x}"
     return "not UTF-8"
+
+
+def _line(reason: str) -> str:
+    """A reason as one readable line that its column can hold."""
+    text = reason.replace("\x00", "\\x00")
+    return text if len(text) <= MAX_REASON else f"{text[: MAX_REASON - 4]} ..."
 
 
 def payload_text(value: bytes) -> str:

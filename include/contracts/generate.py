@@ -149,10 +149,10 @@ def _suite(contract: Contract) -> str:
                 rules.append(
                     _rule("expect_column_values_to_be_in_set", {"column": column.name, "value_set": list(column.enum)})
                 )
-            if column.kind == "number" and column.minimum is not None:
-                rules.append(
-                    _rule("expect_column_values_to_be_between", {"column": column.name, "min_value": column.minimum})
-                )
+            limits = {"min_value": column.minimum, "max_value": column.maximum}
+            given = {name: limit for name, limit in limits.items() if limit is not None}
+            if column.kind == "number" and given:
+                rules.append(_rule("expect_column_values_to_be_between", {"column": column.name, **given}))
         rules += [_rule(rule.type, rule.kwargs, rule.severity, rule.name) for rule in table.expectations]
         suites[table.name] = rules
     return json.dumps(suites, indent=1) + "\n"
@@ -198,6 +198,8 @@ def _demands(column: Column) -> str:
         words.append("one of " + ", ".join(column.enum))
     if column.kind == "number" and column.minimum is not None:
         words.append(f"at least {column.minimum}")
+    if column.kind == "number" and column.maximum is not None:
+        words.append(f"at most {column.maximum}")
     if column.kind == "integer" and column.minimum is not None and column.minimum > -(10**8):
         words.append(f"at least {column.minimum}")
     return ", ".join(words)

@@ -60,7 +60,7 @@ class _Reader:
         self.path = path
         try:
             raw = yaml.safe_load(path.read_text())
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ContractError(f"{path.name}: not YAML: {error}") from error
         schema = json.loads(OpenDataContractStandard.json_schema())  # type: ignore[no-untyped-call]
         plain = json.loads(json.dumps(raw, default=str))
@@ -92,10 +92,10 @@ class _Reader:
             topic=topic,
             version=str(odcs.version),
             description=str(odcs.description.purpose if odcs.description else ""),
-            partitions=int(self.setting("partitions")),
-            retention_ms=int(self.setting("retentionMs")),
+            partitions=self.whole_number("partitions", at_least=1),
+            retention_ms=self.whole_number("retentionMs", at_least=-1),
             accepted_from=self.utc(self.setting("acceptedFrom")),
-            accepted_ahead_s=int(self.setting("acceptedAheadS")),
+            accepted_ahead_s=self.whole_number("acceptedAheadS", at_least=0),
             tables=tuple(tables),
         )
 
@@ -105,10 +105,20 @@ class _Reader:
                 return prop.value
         raise self.fail("customProperties", f"{name} is missing")
 
+    def whole_number(self, name: str, *, at_least: int) -> int:
+        value = self.setting(name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
+            raise self.fail(f"customProperties.{name}", f"{value!r} is not a whole number of at least {at_least}")
+        return value
+
     def utc(self, value: Any) -> datetime:
-        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-        if moment.tzinfo is None:
-            raise self.fail("customProperties.acceptedFrom", f"{value} has no time zone; write 2009-01-01T00:00:00Z")
+        try:
+            moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+        except ValueError:
+            moment = None
+        if moment is None or moment.tzinfo is None:
+            place = "customProperties.acceptedFrom"
+            raise self.fail(place, f"{value} is no time with a zone; write 2009-01-01T00:00:00Z")
         return moment
 
     def child(self, array: SchemaProperty, root: Table) -> Table:

@@ -25,7 +25,9 @@ class AirflowApi:
     def trigger_once(self, dag_id: str, run_id: str) -> dict[str, Any] | None:
         """The run with this id, triggered now if there is none; None while Airflow does not know the DAG."""
         try:
-            return self._call("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None})
+            body = {"dag_run_id": run_id, "logical_date": None}
+            made: dict[str, Any] = self._call("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)
+            return made
         except urllib.error.HTTPError as error:
             if error.code == 404:
                 return None
@@ -35,7 +37,8 @@ class AirflowApi:
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
         """A run with its `state`."""
-        return self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{urllib.parse.quote(run_id)}")
+        found: dict[str, Any] = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{urllib.parse.quote(run_id)}")
+        return found
 
     def runs(self, dag_id: str = "~", **filters: str) -> list[dict[str, Any]]:
         """Runs of a DAG, or of all; filters as the API names them, such as state."""
@@ -57,6 +60,12 @@ class AirflowApi:
     def failed_tasks(self, dag_id: str, run_id: str) -> list[str]:
         """Names of the tasks that failed."""
         return [t["task_id"] for t in self.tasks(dag_id, run_id) if t["state"] == "failed"]
+
+    def announce(self, asset: str, partition_key: str) -> None:
+        """Emits an event of an asset's partition, as a task with that outlet does."""
+        found = self._call("GET", f"/api/v2/assets?name_pattern={asset}")["assets"]
+        body = {"asset_id": next(a["id"] for a in found if a["name"] == asset), "partition_key": partition_key}
+        self._call("POST", "/api/v2/assets/events", body)
 
     def unpause(self, dag_id: str) -> None:
         """Lets a DAG be scheduled."""

@@ -88,8 +88,9 @@ def answers(port: int, timeout_s: float = 2.0) -> bool:
         "log_level": 0,
         "socket.connection.setup.timeout.ms": 1000,
     }
+    admin = AdminClient(settings)
     try:
-        AdminClient(settings).list_topics(timeout=timeout_s)
+        admin.list_topics(timeout=timeout_s)
     except KafkaException:
         return False
     return True

@@ -85,7 +85,7 @@ def audit(conn_id: str, slice_id: str) -> list[Broken]:
     gx_context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
     hook = SnowflakeHook(snowflake_conn_id=conn_id)
     arguments = hook._get_conn_params()  # what the hook itself connects with: keys, host, session parameters
-    source = gx_context.data_sources.add_sql(
+    source = gx_context.data_sources.add_sql(  # type: ignore[call-arg]
         name="warehouse",
         connection_string=f"snowflake://{arguments['account']}",
         kwargs={"connect_args": arguments},

@@ -23,6 +23,10 @@ class TopicsMissing(RuntimeError):
     """Topics without which a window cannot be read."""
 
 
+class BrokerDown(ConnectionError):
+    """No broker answers."""
+
+
 def client_settings(conn_id: str = CONNECTION) -> dict[str, Any]:
     """The connection's librdkafka settings."""
     from airflow.sdk import Connection
@@ -67,14 +71,13 @@ def create_topics(client: AdminClient, topics: Iterable[str], replication: int =
 def read_log(client: AdminClient, topics: Iterable[str], until: datetime) -> dict[Place, PartitionLog]:
     """State of every partition of the topics. until: UTC, the window's end with its tail.
 
-    Raises TopicsMissing naming them, KafkaException when brokers do not answer."""
-    from confluent_kafka import IsolationLevel, TopicCollection, TopicPartition
+    Raises TopicsMissing naming them, BrokerDown."""
+    from confluent_kafka import IsolationLevel, KafkaException, TopicCollection, TopicPartition
     from confluent_kafka.admin import OffsetSpec
 
     names = sorted(topics)
-    found = {}
-    for topic, future in client.describe_topics(TopicCollection(names), request_timeout=TIMEOUT_S).items():
-        found[topic] = _described(topic, future)
+    described = client.describe_topics(TopicCollection(names), request_timeout=TIMEOUT_S)
+    found = {topic: _described(topic, future) for topic, future in described.items()}
     places = [TopicPartition(topic, p.id) for topic in names for p in found[topic].partitions]
     spec = OffsetSpec.for_timestamp(int(until.timestamp() * 1000))
 
@@ -84,7 +87,10 @@ def read_log(client: AdminClient, topics: Iterable[str], until: datetime) -> dic
             isolation_level=IsolationLevel.READ_COMMITTED,
             request_timeout=TIMEOUT_S,
         )
-        return {(place.topic, place.partition): future.result() for place, future in asked.items()}
+        try:
+            return {(place.topic, place.partition): future.result() for place, future in asked.items()}
+        except KafkaException as error:
+            raise _down(error) from error
 
     first, end, timed = offsets(OffsetSpec.earliest()), offsets(OffsetSpec.latest()), offsets(spec)
     return {
@@ -106,29 +112,42 @@ def _described(topic: str, future: Any) -> Any:
         return future.result()
     except KafkaException as error:
         if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            raise TopicsMissing(f"topic {topic} does not exist on the broker; `make up` creates the topics") from error
-        raise
+            raise _missing([topic]) from error
+        raise _down(error) from error
 
 
 def leaderless(client: AdminClient, topics: Iterable[str]) -> list[str]:
-    """Partitions without a leader and topics that are missing, as `topic[partition]` or `topic`."""
-    known = client.list_topics(timeout=TIMEOUT_S).topics
-    missing = [topic for topic in topics if topic not in known]
-    without = [
+    """Partitions without a leader, as `topic[partition]`. Raises TopicsMissing, BrokerDown."""
+    from confluent_kafka import KafkaException
+
+    try:
+        known = client.list_topics(timeout=TIMEOUT_S).topics
+    except KafkaException as error:
+        raise _down(error) from error
+    if missing := sorted(set(topics) - set(known)):
+        raise _missing(missing)
+    return [
         f"{topic}[{number}]"
         for topic in topics
-        if topic in known
         for number, partition in known[topic].partitions.items()
         if partition.leader < 0
     ]
-    return missing + without
+
+
+def _missing(names: list[str]) -> TopicsMissing:
+    return TopicsMissing(f"topic {', '.join(names)} is not on the broker: create the topics, `make up` does it")
+
+
+def _down(error: Exception) -> BrokerDown:
+    return BrokerDown(f"no Kafka broker answers at connection {CONNECTION} ({error}): see `make status`")
 
 
 class HourClosedTrigger(BaseTrigger):
-    """Fires when the clock has passed `moment` and all partitions of the topics have leaders."""
+    """Fires when the clock has passed `moment` and all partitions of the topics have leaders. A broker that is away is
+    waited for; a topic that does not exist ends the wait with its name."""
 
     def __init__(self, moment: str, topics: list[str], conn_id: str, poll_s: float = 5.0) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.moment, self.topics, self.conn_id, self.poll_s = moment, topics, conn_id, poll_s
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -139,7 +158,6 @@ class HourClosedTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         from airflow.sdk import Connection
-        from confluent_kafka import KafkaException
 
         wait = (datetime.fromisoformat(self.moment) - datetime.now(UTC)).total_seconds()
         await asyncio.sleep(max(0.0, wait))
@@ -148,7 +166,10 @@ class HourClosedTrigger(BaseTrigger):
         while True:
             try:
                 problem = ", ".join(await asyncio.to_thread(lambda: leaderless(admin(extra), self.topics)))
-            except KafkaException as error:
+            except TopicsMissing as error:
+                yield TriggerEvent({"error": str(error)})
+                return
+            except BrokerDown as error:
                 problem = str(error)
             if not problem:
                 yield TriggerEvent({"closed": self.moment})
@@ -174,4 +195,6 @@ class HourClosedSensor(BaseSensorOperator):
         self.defer(trigger=HourClosedTrigger(moment.isoformat(), list(topics()), self.conn_id), method_name="closed")
 
     def closed(self, context: Context, event: dict[str, str]) -> None:  # noqa: ARG002
+        if "error" in event:
+            raise TopicsMissing(event["error"])
         self.log.info("window closed at %s", event["closed"])

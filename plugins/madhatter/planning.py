@@ -31,10 +31,16 @@ class PlanSlice(BaseOperator):
         began = time.monotonic()
         slice_id, start, end, until = self.window(context)
         client = kafka.client_settings(self.kafka_conn_id)
-        log = kafka.read_log(kafka.admin(client), topics(), until)
         with warehouse.session(context) as session:
             kind: ledger.Kind = "backfill" if self.kind == "backfill" else "hour"
-            planned = ledger.plan(session, slice_id, kind, (start, end), lambda last: slices.claim(log, last))
+            # The log is read under the plan lock: read before it, it may end before what another planner has claimed.
+            planned = ledger.plan(
+                session,
+                slice_id,
+                kind,
+                (start, end),
+                lambda last: slices.claim(kafka.read_log(kafka.admin(client), topics(), until), last),
+            )
             size = settings().chunk_size
             chunks = [k for c in planned.claims for k in cut(c.topic, c.partition, c.start, c.end, size)]
             uri = Plan(slice_id, settings().store, tuple(chunks)).write()

@@ -72,10 +72,12 @@ def _check_same_log(place: Place, now: PartitionLog, last: Claim) -> None:
             "deleted and made again. Restore it, or retire its claims as docs/runbook.md says (topic recreated)"
         )
     if now.stable_end < last.end or now.leader_epoch < last.leader_epoch:
+        gone = last.end - now.stable_end
         raise LogTruncated(
             f"{name} ends at offset {now.stable_end} (leader epoch {now.leader_epoch}), but offsets up to {last.end} "
-            f"(epoch {last.leader_epoch}) are claimed: {last.end - now.stable_end} offsets are gone from the log. "
-            "See docs/runbook.md (log truncated)"
+            f"(epoch {last.leader_epoch}) are claimed: "
+            + (f"{gone} offsets are gone from the log. " if gone > 0 else "the log went back to an older leader's. ")
+            + "See docs/runbook.md (log truncated)"
         )
     if now.first > last.end:
         raise LogExpired(

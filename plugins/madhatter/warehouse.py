@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from snowflake.connector import SnowflakeConnection
+    from snowflake.connector.cursor import SnowflakeCursor
 
 CONNECTION = "snowflake_default"
 LOCK_TIMEOUT_S = 600
@@ -20,6 +21,10 @@ STATEMENT_TIMEOUT_S = 1800
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)\b")
 
 Row = dict[str, Any]
+
+
+class WarehouseDown(ConnectionError):
+    """The warehouse does not answer."""
 
 
 class Warehouse:
@@ -31,14 +36,14 @@ class Warehouse:
     def rows(self, sql: str, **parameters: Any) -> list[Row]:
         """Runs one statement; :name in it is bound to the parameter of that name. Raises ProgrammingError."""
         with self.connection.cursor() as cursor:
-            cursor.execute(bound(sql), parameters)
+            _execute(cursor, sql, parameters)
             names = [column.name.lower() for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def run(self, sql: str, **parameters: Any) -> int:
         """Runs one statement and returns how many rows it changed."""
         with self.connection.cursor() as cursor:
-            cursor.execute(bound(sql), parameters)
+            _execute(cursor, sql, parameters)
             return cursor.rowcount or 0
 
     def run_file(self, name: str, **parameters: Any) -> None:
@@ -70,6 +75,7 @@ class Warehouse:
 def session(context: Context | None = None, conn_id: str = CONNECTION) -> Iterator[Warehouse]:
     """A session tagged with the running task, closed at the end. An open transaction is rolled back."""
     from airflow.providers.snowflake.hooks.snowflake import SnowflakeHook
+    from snowflake.connector.errors import OperationalError
 
     tag = {}
     if context is not None:
@@ -84,7 +90,13 @@ def session(context: Context | None = None, conn_id: str = CONNECTION) -> Iterat
             "STATEMENT_TIMEOUT_IN_SECONDS": STATEMENT_TIMEOUT_S,
         },
     )
-    warehouse = Warehouse(hook.get_conn())
+    try:
+        warehouse = Warehouse(hook.get_conn())
+    except OperationalError as error:
+        raise WarehouseDown(
+            f"the warehouse of connection {conn_id} does not answer ({error.msg}): see `make status` on a laptop, else "
+            "the connection's account, network and login"
+        ) from error
     try:
         yield warehouse
     finally:
@@ -103,6 +115,14 @@ def sql_files(folder: str) -> list[str]:
     """The SQL files of a folder of include/sql, by name."""
     found = files("include.sql").joinpath(folder).iterdir()
     return sorted(f"{folder}/{file.name}" for file in found if file.name.endswith(".sql"))
+
+
+def _execute(cursor: SnowflakeCursor, sql: str, parameters: dict[str, Any]) -> None:
+    # Without parameters the connector formats nothing, and a doubled % would reach the warehouse.
+    if parameters:
+        cursor.execute(bound(sql), parameters)
+    else:
+        cursor.execute(sql)
 
 
 def bound(sql: str) -> str:

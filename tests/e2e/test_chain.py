@@ -7,15 +7,12 @@ from collections import Counter
 from decimal import Decimal
 from typing import Any
 
-import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from local import services
 from local.simulator.producer import open_producer
-from tests.bad_events import bad_events
+from tests.bad_events import GOOD, bad_events
 from tests.platform import Platform, until
-
-pytestmark = pytest.mark.xdist_group("platform")
 
 TOPIC = "sales.orders"
 OF_HISTORY = "order_id not like 'S%%'"
@@ -105,11 +102,16 @@ def test_ten_windows_are_complete_and_every_event_is_accounted_for(platform: Pla
     known = read_topic(platform)
     double = next(value for place, value in sorted(known.items()) if b'"order_id":"S' in value)
     producer.produce(TOPIC, double, b"double")
+    day = platform.one("select max(order_date) from ops.day")
+    before = platform.one("select sum(net_sales) from marts.sales_daily where order_date = %s", day)
+    late = GOOD | {"event_id": "order:LATE1", "order_id": "LATE1", "event_ts": f"{day}T12:00:00Z"}
+    producer.produce(TOPIC, json.dumps(late), b"late")
     assert producer.flush(30) == 0
 
     until(lambda: len(platform.committed()) >= 10, "ten windows are committed", 600)
-    marked = max(offset for _, offset in read_topic(platform) if _ == 0)
-    until(lambda: claimed(platform).get(0, 0) > marked, "the newest order is published", 300)
+    until(
+        lambda: platform.sql("select 1 as n from core.order_header where order_id = 'LATE1'"), "all is published", 300
+    )
 
     assert_balanced(platform)
     assert sum(1 for row in platform.committed() if row["delivered"]) >= 3
@@ -118,6 +120,11 @@ def test_ten_windows_are_complete_and_every_event_is_accounted_for(platform: Pla
     assert len(reasons) == len(sent)
     assert all(row["reason"] for row in reasons)
     assert platform.one("select sum(duplicates) from ops.reconciliation") == 1
+
+    # The late order belongs to a day that was rolled up before, so that day is rolled up again.
+    until(lambda: daily_run(platform, str(day)) == "success", f"retail_daily has corrected {day}")
+    after = platform.one("select sum(net_sales) from marts.sales_daily where order_date = %s", day)
+    assert after - before == sum(Decimal(str(line["unit_price"])) * line["quantity"] for line in GOOD["lines"])
     assert_nothing_failed(platform)
 
 
@@ -135,6 +142,21 @@ def check_against_the_log(platform: Platform) -> None:
             event = json.loads(value, parse_float=Decimal)
             lines[event["order_id"]] = sum(line["quantity"] * Decimal(line["unit_price"]) for line in event["lines"])
     assert platform.one("select sum(quantity * unit_price) from core.order_line") == sum(lines.values())
+
+
+def test_day_is_rolled_up_when_its_24_hours_are_announced(platform: Platform) -> None:
+    day = platform.one("select min(order_date) from ops.day")
+    assert daily_run(platform, str(day)) is None
+    for hour in range(24):
+        assert daily_run(platform, str(day)) is None
+        platform.api.announce("sales_hour", f"{day}T{hour:02}:00:00")
+    until(lambda: daily_run(platform, str(day)) == "success", f"retail_daily has rolled {day} up", 120)
+
+
+def daily_run(platform: Platform, day: str) -> str | None:
+    """State of the newest retail_daily run of a day."""
+    states = [run["state"] for run in platform.api.runs("retail_daily") if run["partition_key"] == day]
+    return states[-1] if states else None
 
 
 def test_killed_processes_come_back_and_the_next_window_is_complete(platform: Platform) -> None:

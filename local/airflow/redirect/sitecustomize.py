@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
+SNOWFLAKE = (".snowflakecomputing.com", ".snowflakecomputing.cn")
+
+
 def snowflake_over_http(connection: ModuleType) -> None:
-    """Sessions on this machine speak http: Airflow's hook passes host and port of a connection, but no protocol."""
+    """Sessions with a host that is not Snowflake's speak http: Airflow's hook passes host and port, but no protocol."""
     init = connection.SnowflakeConnection.__init__
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        if kwargs.get("host") in ("127.0.0.1", "localhost"):
+        if not str(kwargs.get("host") or SNOWFLAKE[0]).endswith(SNOWFLAKE):
             kwargs.setdefault("protocol", "http")
         init(self, *args, **kwargs)
 

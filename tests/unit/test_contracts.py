@@ -1,0 +1,253 @@
+"""Contracts: what is generated is what is committed, and an error says file, place and words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from include.contracts import generate, odcs
+from include.contracts.contract import contract, topics
+
+ORDERS = odcs.FOLDER / "sales.orders.yaml"
+Change = Callable[[dict[str, Any]], None]
+
+
+def properties(raw: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The event's properties by name."""
+    return {prop["name"]: prop for prop in raw["schema"][0]["properties"]}
+
+
+def line_properties(raw: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {prop["name"]: prop for prop in properties(raw)["lines"]["items"]["properties"]}
+
+
+def custom(raw: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(prop for prop in raw["customProperties"] if prop["property"] == name)
+    return found
+
+
+def changed(folder: Path, change: Change) -> Path:
+    """sales.orders.yaml in another folder, with one change."""
+    raw = yaml.safe_load(ORDERS.read_text())
+    change(raw)
+    path = folder / ORDERS.name
+    path.write_text(yaml.safe_dump(raw, sort_keys=False))
+    return path
+
+
+def test_what_is_committed_is_what_the_contracts_say() -> None:
+    expected = generate.outputs(odcs.read_all())
+    found = {path: (generate.ROOT / path).read_text() for path in expected if (generate.ROOT / path).exists()}
+    assert found == expected, "run `make contract` and commit what it writes"
+    assert generate.stale(expected) == []
+
+
+def test_a_file_that_no_contract_asks_for_is_stale() -> None:
+    expected = generate.outputs(odcs.read_all())
+    orphan = "include/sql/core/order_line.sql"
+    assert generate.stale({path: text for path, text in expected.items() if path != orphan}) == [orphan]
+
+
+def test_generated_module_holds_the_contract_that_the_file_describes() -> None:
+    assert tuple(one.topic for one in odcs.read_all()) == topics()
+    assert odcs.read(ORDERS) == contract("sales.orders")
+
+
+def test_unknown_topic_is_an_error_that_names_the_known_ones() -> None:
+    with pytest.raises(LookupError, match=r"'sales\.refunds'.*known are sales\.orders"):
+        contract("sales.refunds")
+
+
+def _rename_a_line_column(raw: dict[str, Any]) -> None:
+    line_properties(raw)["product_id"]["name"] = "order_id"
+
+
+ERRORS: list[tuple[str, Change, str]] = [
+    ("unknown key", lambda raw: raw.update(colour="red"), r"top level: .*'colour'"),
+    (
+        "unknown key in a property",
+        lambda raw: properties(raw)["country"].update(nullable=True),
+        r"schema\.0\.properties\.\d+: .*'nullable'",
+    ),
+    (
+        "wrong physicalType",
+        lambda raw: line_properties(raw)["unit_price"].update(physicalType="varchar(10)"),
+        r"schema\.order_line\.unit_price: physicalType 'varchar\(10\)' does not fit logicalType number",
+    ),
+    (
+        "a logicalType that has no column",
+        lambda raw: properties(raw)["country"].update(logicalType="time"),
+        r"schema\.order_header\.country: logicalType 'time' is not one of string, integer",
+    ),
+    (
+        "event_id is missing",
+        lambda raw: raw["schema"][0]["properties"].remove(properties(raw)["event_id"]) or _no_inherits(raw),
+        r"schema\.order_header: a required string property event_id is needed",
+    ),
+    (
+        "event_id is optional",
+        lambda raw: properties(raw)["event_id"].update(required=False),
+        r"schema\.order_header: a required string property event_id is needed",
+    ),
+    (
+        "an option that is not honoured",
+        lambda raw: properties(raw)["country"].update(logicalTypeOptions={"pattern": "^[A-Z]"}),
+        r"schema\.order_header\.country\.logicalTypeOptions: pattern is not understood for string",
+    ),
+    (
+        "an array option that is not honoured",
+        lambda raw: properties(raw)["lines"].update(logicalTypeOptions={"uniqueItems": True}),
+        r"schema\.order_header\.lines: uniqueItems is not understood for an array",
+    ),
+    (
+        "inherits an unknown column",
+        lambda raw: properties(raw)["lines"]["customProperties"][0].update(value=["event_id", "till"]),
+        r"schema\.order_header\.lines\.inherits: till is no column of order_header",
+    ),
+    (
+        "a line's column has the name of an inherited one",
+        _rename_a_line_column,
+        r"schema\.order_line: column names stand twice: order_id",
+    ),
+    (
+        "a column has the name of a position column",
+        lambda raw: properties(raw)["channel"].update(name="slice_id"),
+        r"schema\.order_header: column names stand twice: slice_id",
+    ),
+    (
+        "bad severity",
+        lambda raw: raw["schema"][0]["quality"][0].update(severity="fatal"),
+        r"schema\.order_header\.quality\.most_orders_are_sales: severity 'fatal' is not error .* or warning",
+    ),
+    (
+        "a rule over no column",
+        lambda raw: raw["schema"][0]["quality"][0]["implementation"]["kwargs"].update(column="kind"),
+        r"schema\.order_header\.quality\.most_orders_are_sales: column 'kind' is not in the table",
+    ),
+    (
+        "no documentation",
+        lambda raw: properties(raw)["channel"].pop("description"),
+        r"schema\.order_header\.channel: description and one example are needed",
+    ),
+    ("another topic's id", lambda raw: raw.update(id="sales.refunds"), r"id: 'sales\.refunds' is not the file's name"),
+    (
+        "a setting is missing",
+        lambda raw: raw["customProperties"].remove(custom(raw, "partitions")),
+        r"customProperties: partitions is missing",
+    ),
+    (
+        "a setting of the wrong type",
+        lambda raw: custom(raw, "partitions").update(value="four"),
+        r"customProperties\.partitions: 'four' is not a whole number of at least 1",
+    ),
+    (
+        "a time without a zone",
+        lambda raw: custom(raw, "acceptedFrom").update(value="2009-01-01T00:00:00"),
+        r"customProperties\.acceptedFrom: 2009-01-01T00:00:00 is no time with a zone",
+    ),
+    (
+        "no time",
+        lambda raw: custom(raw, "acceptedFrom").update(value="long ago"),
+        r"customProperties\.acceptedFrom: long ago is no time with a zone",
+    ),
+    (
+        "an array without a table",
+        lambda raw: properties(raw)["lines"].pop("physicalName"),
+        r"schema\.order_header\.lines: an array needs physicalName",
+    ),
+]
+
+
+def _no_inherits(raw: dict[str, Any]) -> None:
+    properties(raw)["lines"]["customProperties"][0]["value"].remove("event_id")
+
+
+@pytest.mark.parametrize(("change", "words"), [error[1:] for error in ERRORS], ids=[error[0] for error in ERRORS])
+def test_contract_error_says_file_place_and_what_is_wrong(tmp_path: Path, change: Change, words: str) -> None:
+    path = changed(tmp_path, change)
+    with pytest.raises(odcs.ContractError, match=rf"^sales\.orders\.yaml: {words}"):
+        odcs.read(path)
+
+
+@pytest.mark.parametrize("text", ["id: [sales.orders", "id: \t- x", "\x07"])
+def test_file_that_is_not_yaml_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "sales.orders.yaml"
+    path.write_text(text)
+    with pytest.raises(odcs.ContractError, match=r"^sales\.orders\.yaml: not YAML: "):
+        odcs.read(path)
+
+
+@pytest.mark.parametrize("text", ["", "just words", "- a\n- list"])
+def test_file_that_is_no_mapping_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "sales.orders.yaml"
+    path.write_text(text)
+    with pytest.raises(odcs.ContractError, match=r"^sales\.orders\.yaml: top level: .* is not of type 'object'"):
+        odcs.read(path)
+
+
+def test_two_contracts_of_one_table_are_refused(tmp_path: Path) -> None:
+    raw = yaml.safe_load(changed(tmp_path, lambda _: None).read_text())
+    raw["id"] = "sales.refunds"
+    (tmp_path / "sales.refunds.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(odcs.ContractError, match=r"sales\.refunds\.yaml: 'order_header' is already .* sales\.orders"):
+        odcs.read_all(tmp_path)
+
+
+def test_contract_command_ends_with_the_error_and_writes_nothing(tmp_path: Path) -> None:
+    path = changed(tmp_path, lambda raw: properties(raw)["country"].update(logicalTypeOptions={"format": "x"}))
+    with pytest.raises(odcs.ContractError):
+        generate.write([odcs.read(path)])
+    assert generate.stale(generate.outputs(odcs.read_all())) == []
+
+
+def test_new_optional_column_reaches_struct_tables_publication_and_page(tmp_path: Path) -> None:
+    def add(raw: dict[str, Any]) -> None:
+        voucher = {"name": "voucher", "logicalType": "string", "physicalType": "varchar(12)"}
+        voucher |= {"description": "Code of the voucher.", "examples": ["HATS10"]}
+        raw["schema"][0]["properties"].append(voucher)
+
+    before = generate.outputs([odcs.read(ORDERS)])
+    after = generate.outputs([odcs.read(changed(tmp_path, add))])
+    added = {
+        path: [line.strip() for line in text.splitlines() if "voucher" in line and line not in before[path]]
+        for path, text in after.items()
+        if text != before[path]
+    }
+    migration = added["include/sql/migrations/R__contract_sales_orders.sql"]
+    assert migration.count("voucher varchar(12),") == 2
+    for table in ("staging.order_header", "core.order_header"):
+        assert f"alter table {table} add column if not exists voucher varchar(12);" in migration
+    struct = "voucher: Annotated[str, Meta(max_length=12)] | None = None"
+    assert struct in added["include/contracts/generated/sales_orders.py"]
+    assert added["docs/contracts/sales.orders.md"] == ["| `voucher` | varchar(12) | optional | Code of the voucher. |"]
+    assert added["include/sql/core/order_header.sql"] == ["voucher,", "voucher,"]
+    assert "include/sql/core/order_line.sql" not in added
+
+
+def test_limits_of_a_number_become_rules_of_the_audit(tmp_path: Path) -> None:
+    limits = {"minimum": 0, "maximum": 100_000}
+    path = changed(tmp_path, lambda raw: line_properties(raw)["unit_price"].update(logicalTypeOptions=limits))
+    suite = json.loads(generate.outputs([odcs.read(path)])["include/contracts/generated/sales_orders.suite.json"])
+    (rule,) = [r for r in suite["order_line"] if r["type"] == "expect_column_values_to_be_between"]
+    assert rule["kwargs"] == {"column": "unit_price", "min_value": 0, "max_value": 100_000}
+
+
+def test_generated_parser_is_valid_python_with_nested_objects(tmp_path: Path) -> None:
+    def nest(raw: dict[str, Any]) -> None:
+        city = {"name": "city", "logicalType": "string", "physicalType": "varchar(20)", "required": True}
+        city |= {"description": "Town.", "examples": ["Leeds"]}
+        raw["schema"][0]["properties"].append(
+            {"name": "address", "logicalType": "object", "properties": [city], "required": False}
+        )
+
+    read = odcs.read(changed(tmp_path, nest))
+    column = read.tables[0].columns[-1]
+    assert (column.name, column.path, column.is_required) == ("address_city", "address.city", False)
+    scope: dict[str, Any] = {"__name__": "generated"}
+    exec(generate.outputs([read])["include/contracts/generated/sales_orders.py"], scope)
+    assert scope["CONTRACT"] == read

@@ -1,0 +1,98 @@
+"""An instance's paths, ports, secrets and environment."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from local import table
+from local.connections import read_settings, snowflake_arguments
+from local.instance import ROOT, Instance
+from local.services import configuration
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Instance:
+    return Instance(tmp_path / "home with space", 40_000)
+
+
+def test_two_instances_share_no_port(tmp_path: Path) -> None:
+    one, other = Instance(tmp_path, 18_000), Instance(tmp_path, 19_000)
+    assert not {one.port(n) for n in ("kafka", "airflow")} & {other.port(n) for n in ("kafka", "airflow")}
+
+
+def test_unusable_port_base_ends_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT_BASE", "eighty")
+    with pytest.raises(SystemExit, match="PORT_BASE=eighty: give a number"):
+        Instance.current()
+
+
+def test_secrets_are_made_once_and_for_the_owner_only(instance: Instance) -> None:
+    made = instance.secrets
+    assert Instance(instance.home, 40_000).secrets == made
+    assert (instance.home / "instance.json").stat().st_mode & 0o077 == 0
+    assert len(made.jwt_secret) >= 64
+
+
+def test_platform_starts_on_the_hour(instance: Instance) -> None:
+    assert instance.secrets.platform_start[13:] == ":00:00+00:00"
+
+
+def test_another_airflows_settings_reach_no_process(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
+    monkeypatch.setenv("AIRFLOW__SMTP__SMTP_HOST", "elsewhere")
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    env = instance.environment()
+    assert env["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
+    assert "AIRFLOW__SMTP__SMTP_HOST" not in env
+    assert "PYTHONDONTWRITEBYTECODE" not in env
+
+
+def test_callers_cadence_reaches_the_processes(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MADHATTER_CADENCE", "* * * * *")
+    assert instance.environment()["MADHATTER_CADENCE"] == "* * * * *"
+
+
+def test_login_is_required(instance: Instance) -> None:
+    assert "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS" not in instance.environment()
+
+
+def test_connections_point_at_this_instance(instance: Instance) -> None:
+    env = instance.environment()
+    kafka = json.loads(env["AIRFLOW_CONN_KAFKA_DEFAULT"])
+    assert kafka["extra"]["bootstrap.servers"] == "127.0.0.1:40092"
+    warehouse = snowflake_arguments(env)
+    assert (warehouse["host"], warehouse["port"], warehouse["database"]) == ("127.0.0.1", 40084, "MADHATTER")
+
+
+def test_settings_file_names_the_compose_services_only() -> None:
+    conns = read_settings(ROOT / "airflow_settings.yaml", {})
+    assert json.loads(conns["AIRFLOW_CONN_KAFKA_DEFAULT"])["extra"]["bootstrap.servers"] == "kafka:9092"
+    assert json.loads(conns["AIRFLOW_CONN_SNOWFLAKE_DEFAULT"])["extra"]["host"] == "warehouse"
+
+
+def test_unknown_field_of_a_connection_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "airflow_settings.yaml"
+    file.write_text("airflow: {connections: [{conn_id: a, conn_type: kafka, conn_hots: x}]}")
+    with pytest.raises(ValueError, match=r"airflow_settings\.yaml: connection a has unknown fields \['conn_hots'\]"):
+        read_settings(file, {})
+
+
+def test_variables_of_the_settings_file_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "airflow_settings.yaml"
+    file.write_text("airflow: {variables: [{variable_name: region, variable_value: eu}]}")
+    assert read_settings(file, {}) == {"AIRFLOW_VAR_REGION": "eu"}
+
+
+def test_percent_sign_in_a_path_survives_supervisords_settings(tmp_path: Path) -> None:
+    assert "100%%" in configuration(Instance(tmp_path / "100%", 40_000))
+
+
+def test_table_aligns_numbers_right_and_shows_null_as_nothing() -> None:
+    assert table.text(["name", "n"], [["a", 5], ["bb", 10], [None, None]]) == "name   n\n----  --\na      5\nbb    10\n"
+
+
+def test_csv_quotes_what_needs_quotes() -> None:
+    assert table.csv(["a"], [['say "hi", twice'], [None]]) == 'a\n"say ""hi"", twice"\n""\n'
