@@ -59,7 +59,8 @@ def commands(instance: Instance) -> dict[str, list[str]]:
         "airflow-scheduler": [*airflow, "scheduler", "--skip-serve-logs"],
         "airflow-dag-processor": [*airflow, "dag-processor"],
         "airflow-triggerer": [*airflow, "triggerer", "--skip-serve-logs"],
-        LIVE: [python, "-m", "local.simulator.live", "--bootstrap", instance.address("kafka")],
+        LIVE: [python, "-m", "local.simulator.live", "--bootstrap", instance.address("kafka")]
+        + ["--rate", instance.settings.get("MADHATTER_LIVE_RATE", "5")],
     }
     lines["warehouse"] += ["--port", f"{port('warehouse')}", "--data", f"{instance.data / 'warehouse'}"]
     lines["dataflow"] += ["--port", f"{port('dataflow')}", "--state", f"{instance.data / 'dataflow'}"]

@@ -39,7 +39,8 @@ def _send_history(instance: Instance) -> None:
     from local.simulator import replay
 
     with step("Real history to Kafka") as say:
-        weeks = replay.shift_weeks(datetime.now(UTC).date())
+        in_original_time = instance.settings.get("MADHATTER_HISTORY") == "original"
+        weeks = 0 if in_original_time else replay.shift_weeks(datetime.now(UTC).date())
         sent = replay.send(instance.address("kafka"), replay.TOPIC, weeks)
         query(
             instance,

@@ -93,4 +93,4 @@ def test_jar_of_mavens_local_repository_is_taken_without_a_download(tmp_path: Pa
 
 def test_lock_names_hashes_and_no_address() -> None:
     assert "://" not in jars.LOCK.read_text()
-    assert len(jars.missing(Path("/nonexistent"))) == 45
+    assert len(jars.missing(Path("/nonexistent"))) == 46

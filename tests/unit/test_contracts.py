@@ -81,8 +81,8 @@ ERRORS: list[tuple[str, Change, str]] = [
     ),
     (
         "a logicalType that has no column",
-        lambda raw: properties(raw)["country"].update(logicalType="time"),
-        r"schema\.order_header\.country: logicalType 'time' is not one of string, integer",
+        lambda raw: properties(raw)["channel"].update(logicalType="time"),
+        r"schema\.order_header\.channel: logicalType 'time' is not one of string, integer",
     ),
     (
         "event_id is missing",
