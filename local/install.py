@@ -135,17 +135,20 @@ def _run(title: str, home: Path, command: list[str], env: dict[str, str] | None 
 
     with nullcontext() if sys.stdout.isatty() else step(title):
         done = subprocess.run(command, env=env, cwd=ROOT, check=False)
-    if done.returncode == 0:
-        return
+        if done.returncode:
+            raise _failure(title, home, done.returncode)
+
+
+def _failure(title: str, home: Path, code: int) -> InstallError:
     free = shutil.disk_usage(home).free
     if free < FULL_DISK_BYTES:
-        raise InstallError(
+        return InstallError(
             f"{title}: the disk of {home} is full ({free / 1e6:.0f} MB left). Free 6 GB, or put the state folder "
             "elsewhere (MADHATTER_HOME=/path make up); the installation goes on where it stopped."
         )
-    raise InstallError(
-        f"{title} could not be installed (exit code {done.returncode}; the reason is above). `make up` again goes on "
-        "where it stopped. Behind a proxy or a mirror: docs/how-to/mirror.md"
+    return InstallError(
+        f"{title} could not be installed (exit code {code}; the reason is above). `make up` again goes on where it "
+        "stopped. Behind a proxy or a mirror: docs/how-to/mirror.md"
     )
 
 

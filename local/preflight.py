@@ -73,9 +73,7 @@ def port_problems(port_base: int) -> List[str]:
         return []
     return [
         "Ports: in use by another program: {}. End it (lsof -i :{} names it), or choose other ports: "
-        "PORT_BASE={} make up".format(
-            ", ".join(taken), taken[0].split()[0], port_base + 10000 if port_base <= 55000 else port_base - 10000
-        )
+        "PORT_BASE={} make up".format(", ".join(taken), taken[0].split()[0], 28000 if port_base < 23000 else 18000)
     ]
 
 

@@ -59,9 +59,9 @@ def commands(instance: Instance) -> dict[str, list[str]]:
         "airflow-scheduler": [*airflow, "scheduler", "--skip-serve-logs"],
         "airflow-dag-processor": [*airflow, "dag-processor"],
         "airflow-triggerer": [*airflow, "triggerer", "--skip-serve-logs"],
-        LIVE: [python, "-m", "local.simulator.live", "--bootstrap", instance.address("kafka")]
-        + ["--rate", instance.settings.get("MADHATTER_LIVE_RATE", "5")],
+        LIVE: [python, "-m", "local.simulator.live", "--bootstrap", instance.address("kafka")],
     }
+    lines[LIVE] += ["--rate", instance.settings.get("MADHATTER_LIVE_RATE", "5")]
     lines["warehouse"] += ["--port", f"{port('warehouse')}", "--data", f"{instance.data / 'warehouse'}"]
     lines["dataflow"] += ["--port", f"{port('dataflow')}", "--state", f"{instance.data / 'dataflow'}"]
     for name in AIRFLOW:
@@ -154,7 +154,7 @@ def supervise(instance: Instance) -> bool:
     if taken:
         raise ServiceError(
             f"ports in use by another program: {', '.join(taken)}. End that program, or choose other ports: "
-            f"PORT_BASE={instance.port_base + 10_000} make up"
+            f"PORT_BASE={28_000 if instance.port_base < 23_000 else 18_000} make up"
         )
     for file, text in wanted.items():
         file.touch(mode=0o600)

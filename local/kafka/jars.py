@@ -18,7 +18,7 @@ from pathlib import Path
 import requests
 from jgo.config import GlobalSettings
 from jgo.constants import MAVEN_CENTRAL_URL
-from jgo.env import LockFile
+from jgo.env import LockedDependency, LockFile
 
 LOCK = Path(__file__).with_name("jgo.lock.toml")
 TIMEOUT_S = 30
@@ -35,13 +35,25 @@ def settings() -> GlobalSettings:
     return GlobalSettings.load(Path(file).expanduser() if file else None)
 
 
+def _name(jar: LockedDependency) -> str:
+    return f"{jar.artifactId}-{jar.version}{'-' + jar.classifier if jar.classifier else ''}.{jar.packaging}"
+
+
+def remove_others(target: Path) -> None:
+    """Removes what the lock does not name: everything in target is on the broker's class path."""
+    named = {_name(jar) for jar in LockFile.load(LOCK).dependencies}
+    for file in target.glob("*.jar"):
+        if file.name not in named:
+            file.unlink()
+
+
 def missing(target: Path) -> list[tuple[str, str]]:
     """(path in a Maven repository, SHA-256) of each locked jar that target lacks or holds damaged."""
     wanted = []
     for jar in LockFile.load(LOCK).dependencies:
         if not jar.sha256:
             raise ValueError(f"{LOCK}: {jar.artifactId} has no sha256; run `jgo lock` beside jgo.toml")
-        name = f"{jar.artifactId}-{jar.version}{'-' + jar.classifier if jar.classifier else ''}.{jar.packaging}"
+        name = _name(jar)
         if not _is(target / name, jar.sha256):
             wanted.append((f"{jar.groupId.replace('.', '/')}/{jar.artifactId}/{jar.version}/{name}", jar.sha256))
     return wanted
@@ -76,6 +88,7 @@ def fetch(path: str, sha256: str, target: Path, repos: dict[str, str], cache: Pa
 def main(target: Path) -> int:
     """Fetches what is missing, eight jars at a time, with a line of progress each second; returns the exit code."""
     target.mkdir(parents=True, exist_ok=True)
+    remove_others(target)
     wanted, repos, cache = missing(target), repositories(), Path(settings().repo_cache).expanduser()
     failed, size_bytes, shown = [], 0, 0.0
     with ThreadPoolExecutor(8) as pool:

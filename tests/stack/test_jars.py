@@ -10,6 +10,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from jgo.env import LockFile
 
 from local.kafka import jars
 
@@ -89,6 +90,17 @@ def test_jar_of_mavens_local_repository_is_taken_without_a_download(tmp_path: Pa
     cached.write_bytes(CONTENT)
     jars.fetch(JAR, SHA256, tmp_path, {}, tmp_path / "m2")
     assert (tmp_path / "thing-1.0.jar").read_bytes() == CONTENT
+
+
+def test_jar_of_an_older_lock_leaves_the_class_path(tmp_path: Path) -> None:
+    (tmp_path / "kafka-clients-3.9.1.jar").touch()
+    jars.remove_others(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lock_has_one_version_of_kafka() -> None:
+    kafka = [jar for jar in LockFile.load(jars.LOCK).dependencies if jar.groupId == "org.apache.kafka"]
+    assert {jar.version for jar in kafka} == {"4.3.1"}
 
 
 def test_lock_names_hashes_and_no_address() -> None:

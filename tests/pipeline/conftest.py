@@ -1,0 +1,27 @@
+"""One broker and one migrated warehouse for all tests of this folder; each test has topics or rows of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.stand_ins import Broker, Snowflake
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A running broker."""
+    own = Broker(tmp_path_factory.mktemp("broker"))
+    own.start()
+    yield own
+    own.end()
+
+
+@pytest.fixture(scope="session")
+def snowflake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Snowflake]:
+    """A running, migrated warehouse."""
+    own = Snowflake(tmp_path_factory.mktemp("snowflake"))
+    own.start()
+    yield own
+    own.end()

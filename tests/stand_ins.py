@@ -1,0 +1,108 @@
+"""Stand-ins of a test's own: a broker and a warehouse on free ports, with what a test does to them and asks of them."""
+
+from __future__ import annotations
+
+import base64
+import os
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from confluent_kafka.admin import AdminClient
+
+from local.instance import ROOT, Instance
+from local.kafka import broker
+from local.migrate import migrate
+from local.snowflake.client import connect
+from madhatter import kafka
+from madhatter.warehouse import Warehouse
+
+ENV = Path(sys.prefix).parent
+DEADLINE_S = 60
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Waits until the condition is true. Raises AssertionError that says what did not happen."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {DEADLINE_S} s: {what}"
+        time.sleep(0.02)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that are free now, all different."""
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
+        probe.bind(("127.0.0.1", 0))
+    ports = [int(probe.getsockname()[1]) for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+@dataclass
+class Process:
+    """A process with its log, ended by kill -9: a stand-in has nothing to lose."""
+
+    folder: Path
+    started: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
+    def run(self, command: list[str], env: dict[str, str] | None = None) -> None:
+        with self.log.open("ab") as log:
+            self.started = subprocess.Popen(
+                command, cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env
+            )
+
+    def is_ready(self, answers: Callable[[], bool]) -> bool:
+        assert self.started is not None
+        assert self.started.poll() is None, f"it ended: {self.log.read_text()[-3000:]}"
+        return answers()
+
+    def end(self) -> None:
+        assert self.started is not None
+        self.started.kill()
+        self.started.wait()
+
+
+class Broker(Process):
+    """A real Kafka broker."""
+
+    def start(self) -> None:
+        self.port, controller = free_ports(2)
+        self.bootstrap = f"127.0.0.1:{self.port}"
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "M")
+        properties, data = self.folder / "server.properties", self.folder / "data"
+        broker.prepare(ENV, properties, data, cluster_id, self.port, controller)
+        self.run(broker.command(ENV, properties, data))
+        until(lambda: self.is_ready(lambda: broker.answers(self.port)), "the broker answers")
+        self.admin: AdminClient = kafka.admin({"bootstrap.servers": self.bootstrap})
+
+
+class Snowflake(Process):
+    """The warehouse stand-in, with the platform's own migrations."""
+
+    def start(self) -> None:
+        (self.base,) = (port - 84 for port in free_ports(1))
+        self.port = self.base + 84
+        python = str(ENV / "warehouse" / "bin" / "python")
+        command = [python, "-m", "local.snowflake", "--port", f"{self.port}", "--data", str(self.folder / "data")]
+        self.run(command, {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"})
+        until(lambda: self.is_ready(self._listens), "the warehouse answers")
+        migrate(Instance(self.folder / "instance", self.base))
+
+    def open(self) -> Warehouse:
+        """A session of its own."""
+        return Warehouse(connect(self.port))
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0

@@ -1,0 +1,95 @@
+"""Windows of partitioned runs: what a run's key means, which hours it completes, how far a late one reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from madhatter import partitions, planning
+from madhatter.settings import settings
+
+START = datetime(2026, 11, 23, 10, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+TAIL = timedelta(seconds=120)
+
+
+@pytest.fixture(autouse=True)
+def default_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An hour's windows with a tail of two minutes."""
+    for name in ("MADHATTER_WINDOW_S", "MADHATTER_TAIL_S", "MADHATTER_CATCH_UP_AFTER_S"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MADHATTER_STORE", "file:///nowhere")
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+def run_with(key: str | None) -> Any:
+    return {"partition_key": key}
+
+
+@pytest.mark.parametrize("key", ["2026-11-23T10:00:00", "2026-11-23T10:00:00+00:00", "2026-11-23T10:00:00Z"])
+def test_window_of_a_run_begins_at_its_key_and_closes_after_the_tail(key: str) -> None:
+    assert partitions.window(run_with(key)) == partitions.Window(START, START + HOUR, START + HOUR + TAIL)
+
+
+@pytest.mark.parametrize("key", [None, ""])
+def test_run_without_a_key_is_told_how_to_get_one(key: str | None) -> None:
+    with pytest.raises(ValueError, match="trigger it with a partition key such as 2026-11-23T10:00:00"):
+        partitions.window(run_with(key))
+
+
+def test_window_of_an_hour_completes_its_hour() -> None:
+    assert partitions.hours_completed(START, START + HOUR) == ["2026-11-23T10:00:00"]
+
+
+@pytest.mark.parametrize("minutes", [1, 5, 15, 20, 30])
+def test_short_windows_complete_each_hour_once_with_their_last_one(minutes: int) -> None:
+    step = timedelta(minutes=minutes)
+    told = [partitions.hours_completed(START + n * step, START + (n + 1) * step) for n in range(120 // minutes)]
+    assert [hours for hours in told if hours] == [["2026-11-23T10:00:00"], ["2026-11-23T11:00:00"]]
+    assert told[60 // minutes - 1] == ["2026-11-23T10:00:00"]
+
+
+@given(st.lists(st.integers(1, 600), min_size=1, max_size=30), st.integers(0, 59))
+def test_windows_without_gaps_complete_every_hour_once(minutes: list[int], first: int) -> None:
+    at = begin = START + timedelta(minutes=first)
+    told: list[str] = []
+    for length in minutes:
+        end = at + timedelta(minutes=length)
+        told += partitions.hours_completed(at, end)
+        at = end
+    hours = int((at.replace(minute=0) - begin.replace(minute=0)) / HOUR)
+    assert told == [f"{begin.replace(minute=0) + n * HOUR:%Y-%m-%dT%H:%M:%S}" for n in range(hours)]
+
+
+@given(st.timedeltas(timedelta(0), timedelta(days=30)))
+def test_window_reads_to_its_own_close_or_far_behind_to_the_newest_closed_window(late: timedelta) -> None:
+    end, closes = START + HOUR, START + HOUR + TAIL
+    now = closes + late
+    reach = planning.reach(end, closes, now)
+    assert closes <= reach <= now
+    if late <= timedelta(hours=6):
+        assert reach == closes
+    else:
+        assert (reach - closes) % HOUR == timedelta(0)
+        assert now - reach < HOUR
+
+
+def test_hour_slices_have_one_name_a_window_that_dataflow_takes_as_a_job_name() -> None:
+    assert planning.hour_id(START) == "hour-20261123t100000"
+    assert planning.hour_id(START.astimezone()) == planning.hour_id(START)
+
+
+@given(st.text(max_size=250), st.text(max_size=250))
+def test_backfill_slices_have_one_name_a_run(one: str, other: str) -> None:
+    name = planning.backfill_id(one)
+    assert name == planning.backfill_id(one)
+    assert (name == planning.backfill_id(other)) is (one == other)
+    assert name.removeprefix("backfill-").isalnum()
+    assert len(name) <= 40
