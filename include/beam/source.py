@@ -24,6 +24,7 @@ SETTINGS: dict[str, Any] = {
     "fetch.message.max.bytes": 16_777_216,
     "queued.min.messages": 1_000_000,
     "queued.max.messages.kbytes": 131_072,
+    "log_level": 2,  # the client would tell twenty times a second that a broker is away; ChunkError says it once
 }
 
 
@@ -48,7 +49,12 @@ class ChunkReader:
     """A consumer that is moved from chunk to chunk."""
 
     def __init__(self, bootstrap_servers: str) -> None:
-        self.consumer = Consumer({**SETTINGS, "bootstrap.servers": bootstrap_servers})
+        self.trouble = "no error was reported"
+        settings = {**SETTINGS, "bootstrap.servers": bootstrap_servers, "error_cb": self._remember}
+        self.consumer = Consumer(settings)
+
+    def _remember(self, error: KafkaError) -> None:
+        self.trouble = error.str()
 
     def read(self, chunk: Chunk) -> Records:
         """All records with start <= offset < end. Offsets that hold none (transaction markers, aborted records) are
@@ -63,7 +69,9 @@ class ChunkReader:
             if messages:
                 heard = time.monotonic()
             elif time.monotonic() - heard > STALL_S:
-                raise ChunkError(f"{where}: no answer from the broker for {STALL_S:.0f} s; read {len(offsets)} records")
+                raise ChunkError(
+                    f"{where}: no answer from the broker for {STALL_S:.0f} s ({self.trouble}); read {len(offsets)} records"
+                )
             for message in messages:
                 if error := message.error():
                     if error.code() == KafkaError._PARTITION_EOF:

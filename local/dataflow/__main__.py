@@ -1,4 +1,4 @@
-"""`python -m local.dataflow --port P --grpc-port G --state DIR`: serve the Dataflow API on 127.0.0.1 until SIGTERM.
+"""`python -m local.dataflow --port P --grpc-port G --state DIR`: serve the Dataflow API until SIGTERM.
 
 SIGTERM ends the running pipelines; their jobs start again with the next server. kill -9 leaves the pipelines at work;
 the next server adopts them.
@@ -28,14 +28,14 @@ HOST = "127.0.0.1"
 IMAGES = Path(__file__).with_name("images.toml")
 
 
-async def serve(http: socket.socket, grpc_port: int, jobs: Jobs, images: Path, buckets: Path) -> None:
+async def serve(http: socket.socket, rpc_address: str, jobs: Jobs, images: Path, buckets: Path) -> None:
     """Serve jobs over both protocols until a signal to end."""
     rpc = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     rpc.add_generic_rpc_handlers(tuple(handlers(jobs)))
     try:
-        rpc.add_insecure_port(f"{HOST}:{grpc_port}")
+        rpc.add_insecure_port(rpc_address)
     except RuntimeError as error:
-        raise SystemExit(_taken(grpc_port)) from error
+        raise SystemExit(_taken(rpc_address)) from error
 
     @contextlib.asynccontextmanager
     async def life(_: Starlette) -> AsyncIterator[None]:
@@ -54,12 +54,13 @@ async def serve(http: socket.socket, grpc_port: int, jobs: Jobs, images: Path, b
     await uvicorn.Server(config).serve(sockets=[http])
 
 
-def _taken(port: int) -> str:
-    return f"dataflow: port {port} of {HOST} is in use: end the process that has it, or choose other ports (PORT_BASE)"
+def _taken(address: str) -> str:
+    return f"dataflow: {address} is in use: end the process that has it, or choose other ports (PORT_BASE)"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m local.dataflow", description="Dataflow over local Beam jobs.")
+    parser.add_argument("--host", default=HOST)
     parser.add_argument("--port", type=int, required=True, help="REST v1b3")
     parser.add_argument("--grpc-port", type=int, required=True, help="gRPC v1beta3")
     parser.add_argument("--state", type=Path, required=True, help="folder of the jobs; buckets/ in it stands for gs://")
@@ -76,10 +77,18 @@ def main() -> None:
             ) from None
         http.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            http.bind((HOST, arguments.port))
+            http.bind((arguments.host, arguments.port))
         except OSError:
-            raise SystemExit(_taken(arguments.port)) from None
-        asyncio.run(serve(http, arguments.grpc_port, Jobs(state), arguments.images.resolve(), state / "buckets"))
+            raise SystemExit(_taken(f"{arguments.host}:{arguments.port}")) from None
+        asyncio.run(
+            serve(
+                http,
+                f"{arguments.host}:{arguments.grpc_port}",
+                Jobs(state),
+                arguments.images.resolve(),
+                state / "buckets",
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+
+from tests.pipeline.chain import TABLES, Chain
 from tests.stand_ins import Broker, Snowflake
 
 
@@ -25,3 +28,15 @@ def snowflake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Snowflake]:
     own.start()
     yield own
     own.end()
+
+
+@pytest.fixture
+def chain(snowflake: Snowflake, tmp_path: Path) -> Iterator[Chain]:
+    """A chain over an empty log and empty tables."""
+    session = snowflake.open()
+    with session.transaction():
+        for schema, tables in TABLES.items():
+            for table in tables:
+                session.run(f"delete from {schema}.{table}")
+    yield Chain(session, tmp_path)
+    session.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
+import re
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from confluent_kafka import Producer, TopicPartition
 
-from include.beam import hourly
+from include.beam import hourly, source
 from include.beam.plan import Chunk, Manifest, Plan, cut
 from include.contracts.contract import topics
 from madhatter import kafka, slices
@@ -214,16 +214,20 @@ def test_log_that_ends_before_its_plan_is_named(broker: Broker, sent: object, tm
     assert "sales.orders[3] 0..39: the log ends at 4; was the topic truncated?" in text
 
 
-def test_partition_that_does_not_exist_is_named(broker: Broker, sent: object, tmp_path: Path) -> None:
+def test_partition_that_does_not_exist_is_named(
+    broker: Broker, sent: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "STALL_S", 1)
     assert "sales.orders[9] 0..4: " in failure(broker.bootstrap, tmp_path, Chunk(TOPIC, 9, 0, 5))
 
 
-def test_broker_that_is_down_is_told_with_the_chunk(tmp_path: Path) -> None:
+def test_broker_that_is_down_is_told_with_the_chunk_and_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "STALL_S", 1)
     (port,) = free_ports(1)
-    began = time.monotonic()
     text = failure(f"127.0.0.1:{port}", tmp_path, Chunk(TOPIC, 0, 0, 5))
-    assert "sales.orders[0] 0..4: " in text
-    assert time.monotonic() - began < 60, "a broker that refuses connections is told before the reader stalls"
+    assert re.search(rf"sales\.orders\[0\] 0\.\.4: no answer .*(127\.0\.0\.1:{port}|brokers are down)", text)
 
 
 def test_expired_offsets_are_named_and_nothing_is_skipped(broker: Broker, done: object, tmp_path: Path) -> None:

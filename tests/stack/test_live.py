@@ -35,7 +35,7 @@ class Broker:
         self._folder = folder
         self.port = _free_port()
         self.bootstrap = f"127.0.0.1:{self.port}"
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "M")
         broker.prepare(ENV, folder / "server.properties", folder / "data", cluster_id, self.port, _free_port())
 
     def start(self) -> None:

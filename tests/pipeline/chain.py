@@ -1,0 +1,136 @@
+"""A slice step by step on a real warehouse: the log is a list in memory, all else is the platform's own."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from include.beam.plan import Manifest, Plan, cut
+from include.beam.sink import write_chunk
+from include.beam.source import Records
+from madhatter import ledger, publish, slices, staging
+from madhatter.warehouse import Warehouse
+
+TOPIC = "sales.orders"
+LINE = {"line_no": 1, "product_id": "22752", "description": "SET 7 BABUSHKA NESTING BOXES"}
+TABLES = {
+    "core": ("order_header", "order_line", "product", "customer"),
+    "marts": ("sales_hourly", "sales_daily", "product_daily"),
+    "ops": ("slice", "slice_partition", "slice_hour", "dead_letter", "erased", "day"),
+    "staging": ("order_header", "order_line", "dead_letter"),
+}
+CLOCK_COLUMNS = ("planned_ts", "committed_ts", "taken_ts", "rolled_up_ts")
+
+
+def order(order_id: str, event_ts: str = "2011-01-04T10:00:00Z", **changes: Any) -> bytes:
+    """An event with one line of two pieces at 7.65. quantity, unit_price, description and product_id go to the line."""
+    line = {**LINE, "quantity": 2, "unit_price": 7.65} | {
+        name: changes.pop(name)
+        for name in ("quantity", "unit_price", "description", "product_id")
+        if name in changes
+    }
+    event = {
+        "event_id": f"order:{order_id}",
+        "event_ts": event_ts,
+        "order_id": order_id,
+        "order_type": "sale",
+        "customer_id": "17850",
+        "country": "United Kingdom",
+        "channel": "web",
+        "currency": "GBP",
+        "lines": [line],
+    }
+    return json.dumps(event | changes).encode()
+
+
+class Chain:
+    """The log, and the steps from the plan to the publication. None in the log is an offset without a record."""
+
+    def __init__(self, warehouse: Warehouse, folder: Path, partitions: int = 2, chunk_size: int = 5) -> None:
+        self.warehouse, self.store, self.chunk_size = warehouse, folder.as_uri(), chunk_size
+        self.folder = folder
+        self.log: dict[int, list[bytes | None]] = {partition: [] for partition in range(partitions)}
+
+    def send(self, partition: int, *values: bytes | None) -> None:
+        self.log[partition] += values
+
+    def plan(self, slice_id: str, warehouse: Warehouse | None = None) -> ledger.Slice:
+        now = {(TOPIC, p): slices.PartitionLog("id", 0, 0, len(log), None) for p, log in self.log.items()}
+        window = (datetime(2011, 1, 4, 10, tzinfo=UTC), datetime(2011, 1, 4, 11, tzinfo=UTC))
+        planned = ledger.plan(
+            warehouse or self.warehouse, slice_id, "hour", window, lambda last: slices.claim(now, last)
+        )
+        chunks = [k for c in planned.claims for k in cut(c.topic, c.partition, c.start, c.end, self.chunk_size)]
+        Plan(slice_id, self.store, tuple(chunks)).write()
+        return planned
+
+    def transform(self, slice_id: str) -> Manifest:
+        planned = Plan.read(f"{self.store}/slices/{slice_id}/plan.json")
+        results = []
+        for chunk in planned.chunks:
+            values = self.log[chunk.partition][chunk.start : chunk.end]
+            records = Records()
+            for offset, value in enumerate(values, chunk.start):
+                if value is not None:
+                    records.offsets.append(offset)
+                    records.arrivals_ms.append(1_795_431_186_000 + offset)
+                    records.keys.append(b"17850")
+                    records.values.append(value)
+            results.append(write_chunk(planned, chunk, records))
+        manifest = Manifest(slice_id, tuple(results), 0.1)
+        manifest.write(self.store)
+        return manifest
+
+    def stage(self, slice_id: str, manifest: Manifest | None = None, state: str = "audited") -> None:
+        """state: what the audit makes of it."""
+        with self.warehouse.transaction():
+            staging.stage(self.warehouse, self.store, manifest or Manifest.read(self.store, slice_id))
+            ledger.set_state(self.warehouse, slice_id, state)
+
+    def publish(self, slice_id: str) -> None:
+        hours = Manifest.read(self.store, slice_id).hours()
+        with self.warehouse.transaction():
+            publish.publish(self.warehouse, slice_id, hours)
+
+    def staged(self, slice_id: str) -> Manifest:
+        """All up to the publication."""
+        self.plan(slice_id)
+        manifest = self.transform(slice_id)
+        self.stage(slice_id)
+        return manifest
+
+    def run(self, slice_id: str) -> Manifest:
+        """All steps."""
+        manifest = self.staged(slice_id)
+        self.publish(slice_id)
+        return manifest
+
+    def file(self, slice_id: str, table: str) -> Path:
+        """The first file of a table."""
+        return sorted((self.folder / "slices" / slice_id / table).glob("*.parquet"))[0]
+
+    def content(self, *schemas: str) -> dict[str, list[str]]:
+        """All rows of the schemas' tables but for the times at which something was done."""
+        found = {}
+        for schema in schemas or ("core", "marts", "ops"):
+            for table in TABLES[schema]:
+                rows = self.warehouse.rows(f"select * from {schema}.{table}")
+                kept = [{k: v for k, v in row.items() if k not in CLOCK_COLUMNS} for row in rows]
+                found[f"{schema}.{table}"] = sorted(map(repr, kept))
+        return found
+
+    def counts(self, slice_id: str) -> dict[int, tuple[int, ...]]:
+        """Partition -> delivered, holes, published, duplicates, dead letters, erased."""
+        names = ("delivered", "holes", "published", "duplicates", "dead_letters", "erased")
+        rows = self.warehouse.rows("select * from ops.slice_partition where slice_id = :s", s=slice_id)
+        return {row["partition"]: tuple(row[name] for name in names) for row in rows}
+
+    def state(self, slice_id: str) -> str:
+        (row,) = self.warehouse.rows("select state from ops.slice where slice_id = :s", s=slice_id)
+        return str(row["state"])
+
+    def is_balanced(self) -> bool:
+        rows = self.warehouse.rows("select is_balanced from ops.reconciliation")
+        return bool(rows) and all(row["is_balanced"] for row in rows)
