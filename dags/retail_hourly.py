@@ -26,7 +26,7 @@ with DAG(
     "retail_hourly",
     doc_md=__doc__,
     schedule=CronPartitionTimetable(settings().cadence, timezone="UTC", run_offset=-1),
-    start_date=settings().start,
+    start_date=settings().start + settings().window,  # the tick that closes the first window
     catchup=True,
     max_active_runs=1,
     default_args=DEFAULT_ARGS,

@@ -34,7 +34,8 @@ def up(instance: Instance) -> None:
         services.wait_ready(instance, services.AIRFLOW, 120, say)
     up.finish(instance)
     print(f"\nReady in {time.monotonic() - start:.0f} s.")
-    print(f"Airflow  {instance.url('airflow')}   user admin, password {instance.secrets.admin_password}")
+    print(f"Dashboards  {instance.url('airflow')}/plugin/dashboards")
+    print(f"Airflow     {instance.url('airflow')}   user admin, password {instance.secrets.admin_password}")
 
 
 def down(instance: Instance) -> None:

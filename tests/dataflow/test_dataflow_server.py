@@ -206,7 +206,7 @@ def test_what_the_stand_in_does_not_serve_is_refused_and_not_passed_over(server:
 def test_a_port_in_use_is_named(server: Server, tmp_path: Path) -> None:
     second = Server(tmp_path / "second", server.port, server.grpc_port).spawn()
     assert second.wait(timeout=30) == 1
-    assert f"port {server.port} of 127.0.0.1 is in use" in (tmp_path / "second.log").read_text()
+    assert f"127.0.0.1:{server.port} is in use" in (tmp_path / "second.log").read_text()
 
 
 def test_a_state_folder_has_one_server(server: Server) -> None:

@@ -27,9 +27,7 @@ CLOCK_COLUMNS = ("planned_ts", "committed_ts", "taken_ts", "rolled_up_ts")
 def order(order_id: str, event_ts: str = "2011-01-04T10:00:00Z", **changes: Any) -> bytes:
     """An event with one line of two pieces at 7.65. quantity, unit_price, description and product_id go to the line."""
     line = {**LINE, "quantity": 2, "unit_price": 7.65} | {
-        name: changes.pop(name)
-        for name in ("quantity", "unit_price", "description", "product_id")
-        if name in changes
+        name: changes.pop(name) for name in ("quantity", "unit_price", "description", "product_id") if name in changes
     }
     event = {
         "event_id": f"order:{order_id}",
@@ -134,3 +132,12 @@ class Chain:
     def is_balanced(self) -> bool:
         rows = self.warehouse.rows("select is_balanced from ops.reconciliation")
         return bool(rows) and all(row["is_balanced"] for row in rows)
+
+
+def empty_chain(session: Warehouse, folder: Path) -> Chain:
+    """A chain over an empty log and empty tables."""
+    with session.transaction():
+        for schema, tables in TABLES.items():
+            for table in tables:
+                session.run(f"delete from {schema}.{table}")
+    return Chain(session, folder)

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-
-from tests.pipeline.chain import TABLES, Chain
+from tests.pipeline.chain import Chain, empty_chain
 from tests.stand_ins import Broker, Snowflake
 
 
@@ -33,10 +32,6 @@ def snowflake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Snowflake]:
 @pytest.fixture
 def chain(snowflake: Snowflake, tmp_path: Path) -> Iterator[Chain]:
     """A chain over an empty log and empty tables."""
-    session = snowflake.open()
-    with session.transaction():
-        for schema, tables in TABLES.items():
-            for table in tables:
-                session.run(f"delete from {schema}.{table}")
-    yield Chain(session, tmp_path)
-    session.close()
+    own = empty_chain(snowflake.open(), tmp_path)
+    yield own
+    own.warehouse.close()

@@ -1,0 +1,112 @@
+"""Every DAG file: quick to parse, without a platform to talk to, documented, under the one policy."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import DAG
+
+from local.instance import ROOT, inherited
+
+FILES = sorted((ROOT / "dags").glob("*.py"))
+LIMIT_S = 0.1
+# Parses one DAG file as the DAG processor does, with Airflow's SDK loaded before. A connection, a Variable or a socket
+# ends it: parsing must not need a running platform.
+PARSE = """
+import runpy, socket, sys, time
+import airflow.sdk
+from airflow.sdk import Connection, Variable
+
+def refused(*_, **__):
+    raise AssertionError("a DAG file must not reach for connections, Variables or services")
+
+Connection.get = Variable.get = socket.create_connection = socket.socket.connect = refused
+before, began = set(sys.modules), time.process_time()
+runpy.run_path(sys.argv[1])
+print(time.process_time() - began)
+print(" ".join({m.split(".")[0] for m in set(sys.modules) - before}))
+"""
+HEAVY = {"apache_beam", "great_expectations", "pandas", "pyarrow", "numpy", "duckdb", "snowflake", "confluent_kafka"}
+
+
+def parse(file: Path, home: Path) -> tuple[float, set[str]]:
+    """CPU seconds that a fresh interpreter takes for a DAG file, and the packages that it loads."""
+    env = inherited() | {
+        "AIRFLOW_HOME": str(home),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "plugins")]),
+        "MADHATTER_STORE": "file:///nowhere",
+        "MADHATTER_TEMPLATES": "file:///nowhere",
+    }
+    command = [sys.executable, "-c", PARSE, str(file)]
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    seconds, modules = done.stdout.strip().splitlines()[-2:]
+    return float(seconds), set(modules.split())
+
+
+@pytest.fixture(scope="module")
+def dags() -> dict[str, DAG]:
+    """All DAGs, by id."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MADHATTER_STORE", "file:///nowhere")
+        patch.setenv("MADHATTER_TEMPLATES", "file:///nowhere")
+        bag = DagBag(ROOT / "dags", bundle_name="dags-folder")
+    assert bag.import_errors == {}
+    return dict(bag.dags)
+
+
+def test_each_file_is_one_dag_of_its_name(dags: dict[str, DAG]) -> None:
+    assert sorted(dags) == [file.stem for file in FILES]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_dag_file_is_parsed_within_a_tenth_of_a_second_and_loads_nothing_heavy(file: Path, tmp_path: Path) -> None:
+    seconds, packages = parse(file, tmp_path)
+    assert packages & HEAVY == set()
+    for _ in range(2):  # the best of three, on a machine that does other work
+        seconds = seconds if seconds < LIMIT_S else parse(file, tmp_path)[0]
+    assert seconds < LIMIT_S
+
+
+@pytest.mark.parametrize("name", [file.stem for file in FILES])
+def test_dag_says_what_it_reads_and_writes_and_what_to_do_when_it_fails(dags: dict[str, DAG], name: str) -> None:
+    page = dags[name].doc_md or ""
+    for word in ("Reads", "Writes", "On failure"):
+        assert f"\n{word} " in page, f"{name}: no line in its page begins with {word}"
+    assert page.strip().splitlines()[0].endswith(".")
+
+
+@pytest.mark.parametrize("name", [file.stem for file in FILES])
+def test_every_task_has_an_owner_retries_and_a_time_limit(dags: dict[str, DAG], name: str) -> None:
+    assert dags[name].tasks
+    for task in dags[name].tasks:
+        found: Any = task
+        assert found.owner == "data-platform", task.task_id
+        assert found.retries >= 1, task.task_id
+        assert found.execution_timeout is not None, task.task_id
+
+
+@pytest.mark.parametrize("name", [file.stem for file in FILES])
+def test_runs_of_a_dag_do_not_overlap(dags: dict[str, DAG], name: str) -> None:
+    assert dags[name].max_active_runs == 1
+
+
+def test_steps_of_the_hour_follow_each_other(dags: dict[str, DAG]) -> None:
+    order = ["hour_closed", "plan", "transform", "stage", "audit", "publish"]
+    dag = dags["retail_hourly"]
+    for before, after in zip(order, order[1:], strict=False):
+        assert before in dag.get_task(after).upstream_task_ids
+    assert dag.get_task("publish").downstream_task_ids == {"announce", "correct"}
+
+
+def test_dag_without_its_settings_says_which_one_is_missing(tmp_path: Path) -> None:
+    env = inherited() | {"AIRFLOW_HOME": str(tmp_path), "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'plugins'}"}
+    command = [sys.executable, "-c", PARSE, str(ROOT / "dags" / "retail_hourly.py")]
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "MADHATTER_STORE is not set" in done.stderr
