@@ -6,6 +6,7 @@ manifest.json  what was written: per chunk the files with rows and bytes, offset
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -122,10 +123,10 @@ class Manifest:
 
     def check_covers(self, plan: Plan) -> None:
         """Raises ValueError unless every planned chunk is here once, with every offset delivered or a hole."""
-        planned, found = sorted(map(_key, plan.chunks)), sorted(_key(result.chunk) for result in self.results)
+        planned, found = Counter(map(_key, plan.chunks)), Counter(_key(result.chunk) for result in self.results)
         if planned != found:
-            missing = [key for key in planned if key not in found]
-            foreign = [key for key in found if key not in planned]
+            missing = sorted((planned - found).elements())
+            foreign = sorted((found - planned).elements())
             raise ValueError(f"manifest of {self.slice_id}: missing chunks {missing}, foreign or doubled {foreign}")
         for result in self.results:
             chunk = result.chunk

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def test_runs_of_a_dag_do_not_overlap(dags: dict[str, DAG], name: str) -> None:
 def test_steps_of_the_hour_follow_each_other(dags: dict[str, DAG]) -> None:
     order = ["hour_closed", "plan", "transform", "stage", "audit", "publish"]
     dag = dags["retail_hourly"]
-    for before, after in zip(order, order[1:], strict=False):
+    for before, after in pairwise(order):
         assert before in dag.get_task(after).upstream_task_ids
     assert dag.get_task("publish").downstream_task_ids == {"announce", "correct"}
 

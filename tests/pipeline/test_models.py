@@ -67,7 +67,7 @@ def random_chain(snowflake: Snowflake, tmp_path_factory: pytest.TempPathFactory)
 
 def events(chain: Chain) -> list[dict[str, Any]]:
     """The log's valid events, each once."""
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for partition in sorted(chain.log):
         for value in chain.log[partition]:
             if value and value.startswith(b"{"):

@@ -1,0 +1,124 @@
+"""SQL files as statements, parameters as bindings, and transactions that end for certain."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from local.instance import ROOT
+from madhatter import warehouse
+from madhatter.warehouse import Warehouse
+
+SQL = sorted(
+    str(path.relative_to(ROOT / "include" / "sql"))
+    for path in (ROOT / "include" / "sql").rglob("*.sql")
+    if path.parent.name != "migrations"
+)
+KNOWN_PARAMETERS = {"slice_id", "hours", "days", "first_day", "past_last_day"}
+
+
+class Recorder:
+    """A connection that keeps what reaches it."""
+
+    def __init__(self, fails_at: str = "") -> None:
+        self.sent: list[tuple[str, Any]] = []
+        self.fails_at = fails_at
+        self.description = ()
+        self.rowcount = 0
+
+    @contextmanager
+    def cursor(self) -> Iterator[Recorder]:
+        yield self
+
+    def execute(self, sql: str, parameters: Any = None) -> None:
+        self.sent.append((sql, parameters))
+        if self.fails_at and self.fails_at in sql:
+            raise ConnectionError(sql)
+
+    def fetchall(self) -> list[Any]:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("where a = :slice_id", "where a = %(slice_id)s"),
+        ("(:hours)", "(%(hours)s)"),
+        ("value::date", "value::date"),
+        ("value::timestamp_ntz >= :first_day", "value::timestamp_ntz >= %(first_day)s"),
+        ("data:field", "data:field"),
+        ("'10:30:00'", "'10:30:00'"),
+        ("like 'A%' and x = :a", "like 'A%%' and x = %(a)s"),
+    ],
+)
+def test_named_parameters_become_bindings_and_nothing_else_changes(sql: str, expected: str) -> None:
+    assert warehouse.bound(sql) == expected
+
+
+def test_statement_without_parameters_is_sent_as_it_is_written() -> None:
+    recorder = Recorder()
+    Warehouse(recorder).rows("select 7 % 2 where a like 'A%'")  # type: ignore[arg-type]
+    assert recorder.sent == [("select 7 % 2 where a like 'A%'", None)]
+
+
+@pytest.mark.parametrize("name", SQL)
+def test_sql_file_has_statements_and_asks_only_for_known_parameters(name: str) -> None:
+    statements = warehouse.statements(name)
+    assert statements
+    for statement in statements:
+        assert not statement.endswith(";")
+        assert re.search(r"^(delete|insert|with|select|merge|update)\b", statement, re.MULTILINE)
+        assert set(re.findall(r"%\((\w+)\)s", warehouse.bound(statement))) <= KNOWN_PARAMETERS
+
+
+@pytest.mark.parametrize("name", SQL)
+def test_publication_holds_no_ddl_which_would_commit_it(name: str) -> None:
+    for statement in warehouse.statements(name):
+        code = "\n".join(line for line in statement.splitlines() if not line.strip().startswith("--"))
+        assert not re.search(r"\b(create|alter|drop|truncate|grant|commit|begin)\b", code, re.IGNORECASE)
+
+
+def test_file_with_a_delete_and_an_insert_is_two_statements() -> None:
+    first, second = warehouse.statements("core/order_line.sql")
+    assert "delete from core.order_line" in first
+    assert "insert into core.order_line" in second
+
+
+def test_files_of_a_folder_come_by_name() -> None:
+    assert warehouse.sql_files("dimensions") == ["dimensions/customer.sql", "dimensions/product.sql"]
+
+
+def test_missing_sql_file_is_named() -> None:
+    with pytest.raises(FileNotFoundError, match=r"none\.sql"):
+        warehouse.statements("core/none.sql")
+
+
+def test_days_are_those_of_the_hours() -> None:
+    hours = ["2011-01-05T00:00:00", "2011-01-04T23:00:00", "2011-01-05T13:00:00"]
+    assert warehouse.touched_days(hours) == ["2011-01-04", "2011-01-05"]
+
+
+def test_transaction_commits_at_its_end() -> None:
+    recorder = Recorder()
+    own = Warehouse(recorder)  # type: ignore[arg-type]
+    with own.transaction():
+        own.run("select 1")
+    assert [sql for sql, _ in recorder.sent] == ["begin", "select 1", "commit"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_transaction_rolls_back_on_any_error_and_raises_it(error: type[BaseException]) -> None:
+    recorder = Recorder()
+    with pytest.raises(error), Warehouse(recorder).transaction():  # type: ignore[arg-type]
+        raise error
+    assert [sql for sql, _ in recorder.sent] == ["begin", "rollback"]
+
+
+def test_failed_commit_is_an_error() -> None:
+    recorder = Recorder(fails_at="commit")
+    with pytest.raises(ConnectionError), Warehouse(recorder).transaction():  # type: ignore[arg-type]
+        pass
