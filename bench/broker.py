@@ -39,7 +39,7 @@ def create_topic(bootstrap: str, topic: str, partitions: int) -> None:
     """Creates a topic with arrival times set by the broker; returns when it has leaders."""
     from confluent_kafka.admin import AdminClient, NewTopic
 
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
     config = {"message.timestamp.type": "LogAppendTime", "retention.ms": "-1"}
     admin.create_topics([NewTopic(topic, partitions, 1, config=config)])[topic].result()
 

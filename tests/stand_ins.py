@@ -84,7 +84,7 @@ class Broker(Process):
         broker.prepare(ENV, properties, data, cluster_id, self.port, controller)
         self.run(broker.command(ENV, properties, data))
         until(lambda: self.is_ready(lambda: broker.answers(self.port)), "the broker answers")
-        self.admin: AdminClient = kafka.admin({"bootstrap.servers": self.bootstrap})
+        self.admin: AdminClient = kafka.admin({"bootstrap.servers": self.bootstrap, "log_level": 2})
 
 
 class Snowflake(Process):

@@ -70,7 +70,8 @@ class ChunkReader:
                 heard = time.monotonic()
             elif time.monotonic() - heard > STALL_S:
                 raise ChunkError(
-                    f"{where}: no answer from the broker for {STALL_S:.0f} s ({self.trouble}); read {len(offsets)} records"
+                    f"{where}: no answer from the broker for {STALL_S:.0f} s ({self.trouble}); "
+                    f"read {len(offsets)} records"
                 )
             for message in messages:
                 if error := message.error():

@@ -11,7 +11,7 @@ from pprint import pformat
 from typing import Any
 
 from include.contracts.contract import Column, Contract, Table
-from include.contracts.generate_sql import counts, events, migration, publication
+from include.contracts.generate_sql import counts, events, migration, missing, publication
 
 ROOT = Path(__file__).parents[2]
 GENERATED = "include/contracts/generated"
@@ -30,6 +30,8 @@ def outputs(contracts: list[Contract]) -> dict[str, str]:
         files[f"docs/contracts/{contract.topic}.md"] = _page(contract)
         for table in contract.tables:
             files[f"include/sql/core/{table.name}.sql"] = publication(contract, table)
+            if table.min_items:
+                files[f"include/sql/core/{table.name}_missing.sql"] = missing(contract, table)
         files[f"include/sql/core/{contract.tables[0].name}_counts.sql"] = counts(contract)
     return files
 

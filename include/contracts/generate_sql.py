@@ -116,6 +116,40 @@ select
 from final"""
 
 
+def missing(contract: Contract, table: Table) -> str:
+    """Published events that should have rows in a table of their array and have none."""
+    root = contract.tables[0]
+    return f"""-- Grain: one row per event of slice :slice_id that is published without a row in {table.core}.
+-- {contract.note}
+with
+
+rows_of_slice as (
+    select distinct
+        topic,
+        partition,
+        offset
+    from {table.core}
+    where slice_id = :slice_id
+),
+
+final as (
+    select
+        published.topic,
+        published.partition,
+        'event ' || published.event_id || ' has no row in {table.core}' as fault
+    from {root.core} as published
+    left join rows_of_slice
+        on
+            published.topic = rows_of_slice.topic
+            and published.partition = rows_of_slice.partition
+            and published.offset = rows_of_slice.offset
+    where published.slice_id = :slice_id and rows_of_slice.topic is null
+)
+
+select * from final
+"""
+
+
 def counts(contract: Contract) -> str:
     """What became of each staged event of the slice, by partition: counted from the tables after the publication."""
     root = contract.tables[0]

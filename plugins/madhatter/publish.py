@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator, Context
 
 if TYPE_CHECKING:
-    from madhatter.warehouse import Warehouse
+    from madhatter.warehouse import Row, Warehouse
 
 
 class PublishFault(RuntimeError):
@@ -77,11 +77,14 @@ def publish(warehouse: Warehouse, slice_id: str, hours: list[str]) -> None:
         "first_day": min(days).isoformat(),
         "past_last_day": (max(days) + timedelta(days=1)).isoformat(),
     }
+    faults: list[Row] = []
     for topic in topics():
-        tables = [table.name for table in contract(topic).tables]
+        tables = contract(topic).tables
         for table in tables:
-            warehouse.run_file(f"core/{table}.sql", **parameters)
-        for row in warehouse.rows_of_file(f"core/{tables[0]}_counts.sql", **parameters):
+            warehouse.run_file(f"core/{table.name}.sql", **parameters)
+            if table.min_items:
+                faults += warehouse.rows_of_file(f"core/{table.name}_missing.sql", **parameters)
+        for row in warehouse.rows_of_file(f"core/{tables[0].name}_counts.sql", **parameters):
             warehouse.run(
                 "update ops.slice_partition set published = :published, duplicates = :duplicates, erased = :erased "
                 "where slice_id = :slice_id and topic = :topic and partition = :partition",
@@ -91,7 +94,8 @@ def publish(warehouse: Warehouse, slice_id: str, hours: list[str]) -> None:
     warehouse.run_file("ops/dead_letter.sql", **parameters)
     for name in [*sql_files("dimensions"), *sql_files("marts/hour")]:
         warehouse.run_file(name, **parameters)
-    if faults := warehouse.rows_of_file("ops/faults.sql", **parameters):
+    faults += warehouse.rows_of_file("ops/faults.sql", **parameters)
+    if faults:
         words = "; ".join(f"{row['topic']}[{row['partition']}]: {row['fault']}" for row in faults[:10])
         raise PublishFault(f"slice {slice_id}: {words}")
     warehouse.run(

@@ -31,12 +31,12 @@ def settings() -> Settings:
     """The environment's settings. Raises SettingError."""
     return Settings(
         cadence=os.environ.get("MADHATTER_CADENCE", "0 * * * *"),
-        window=_seconds("MADHATTER_WINDOW_S", 3600),
+        window=_seconds("MADHATTER_WINDOW_S", 3600, at_least=1),
         tail=_seconds("MADHATTER_TAIL_S", 120),
         start=_moment("PLATFORM_START"),
         catch_up_after=_seconds("MADHATTER_CATCH_UP_AFTER_S", 6 * 3600),
         store=_required("MADHATTER_STORE"),
-        chunk_size=int(os.environ.get("MADHATTER_CHUNK_SIZE", "100000")),
+        chunk_size=_count("MADHATTER_CHUNK_SIZE", 100_000),
     )
 
 
@@ -47,12 +47,15 @@ def _required(name: str) -> str:
     return value
 
 
-def _seconds(name: str, default: int) -> timedelta:
+def _seconds(name: str, default: int, at_least: int = 0) -> timedelta:
+    return timedelta(seconds=_count(name, default, at_least))
+
+
+def _count(name: str, default: int, at_least: int = 1) -> int:
     text = os.environ.get(name, str(default))
-    try:
-        return timedelta(seconds=float(text))
-    except ValueError as error:
-        raise SettingError(f"{name}={text!r} is not a number of seconds") from error
+    if not text.isdecimal() or not at_least <= int(text) <= 10**9:
+        raise SettingError(f"{name}={text!r} is not a whole number from {at_least} to 1000000000")
+    return int(text)
 
 
 def _moment(name: str) -> datetime:

@@ -79,9 +79,11 @@ def stage(warehouse: Warehouse, store: str, manifest: Manifest) -> None:
 
 def _copy(warehouse: Warehouse, folder: str, table: str, files: list[File]) -> None:
     """Names come from the manifest, which the pipeline wrote from topic names and offsets; anything else is refused."""
-    for text in (folder.split("://", 1)[-1], *(file.path for file in files)):
-        if not _SAFE_PATH.fullmatch(text):
-            raise ValueError(f"{text!r} cannot be the path of a staged file: letters, digits and ._/- are allowed")
+    for file in files:
+        if not _SAFE_PATH.fullmatch(file.path):
+            raise ValueError(f"{file.path!r} cannot be a staged file's path: letters, digits and ._/- are allowed")
+    if "'" in folder or "\\" in folder:
+        raise ValueError(f"MADHATTER_STORE leads to {folder}: choose a place without quotes and backslashes")
     names = ", ".join(f"'{file.path}'" for file in files)
     loaded = warehouse.rows(
         f"copy into staging.{table} from '{folder}/' files = ({names}) file_format = (type = parquet) "

@@ -105,6 +105,10 @@ def test_erased_events_are_counted_and_stay_out(chain: Chain) -> None:
     assert chain.is_balanced()
 
 
+def _delete_the_staged_lines_of_an_event(chain: Chain, _: object) -> None:
+    chain.warehouse.run("delete from staging.order_line where order_id = 'D'")
+
+
 def _delete_a_staged_event(chain: Chain, _: Manifest) -> None:
     chain.warehouse.run("delete from staging.order_header where order_id = 'D'")
 
@@ -139,6 +143,7 @@ Tamper = Callable[[Chain, Manifest], None]
             _delete_a_staged_event,
             r"sales\.orders\[0\]: delivered 3 are not published 1 \+ duplicates 0 ",
         ),
+        (_delete_the_staged_lines_of_an_event, r"sales\.orders\[0\]: event order:D has no row in core\.order_line"),
         (_delete_a_staged_dead_letter, r"sales\.orders\[0\]: 0 dead letters are stored, the manifest has 1"),
         (_claim_one_more_hole, r"sales\.orders\[1\]: delivered 1 and 1 holes are not the 1 offsets"),
         (_claim_one_more_delivered, r"sales\.orders\[0\]: delivered 4 and 0 holes are not the 3 offsets"),
@@ -248,7 +253,7 @@ def test_file_name_that_is_no_plain_path_is_refused(chain: Chain, path: str) -> 
     chain.plan(FIRST)
     (result,) = chain.transform(FIRST).results
     files = tuple(replace(file, path=path) for file in result.files)
-    with pytest.raises(ValueError, match="cannot be the path of a staged file"):
+    with pytest.raises(ValueError, match="cannot be a staged file's path"):
         chain.stage(FIRST, Manifest(FIRST, (replace(result, files=files),), 0.1))
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from include.beam import parse as parse_module
 from include.beam.parse import MAX_REASON, Parsed, Parser, payload_text
 from include.beam.source import Records
 from tests.bad_events import GOOD, bad_events
@@ -87,6 +88,18 @@ def test_good_events_among_bad_ones_keep_their_own_rows() -> None:
     assert parsed.events["order_header"].tolist() == [1, 3]
     assert parsed.events["order_line"].tolist() == [1, 1, 3, 3]
     assert parsed.tables["order_line"]["event_id"].to_pylist() == ["order:BAD"] * 2 + ["order:2"] * 2
+
+
+def test_records_are_parsed_alike_whatever_the_size_of_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = [b"{", *[GOOD_BYTES] * 4, replaced("7.65", "-7.65"), replaced('"web"', '"sms"'), GOOD_BYTES]
+    whole = parse(*values)
+    monkeypatch.setattr(parse_module, "BLOCK", 3)
+    parts = parse(*values)
+    check_accounts(values, parts)
+    assert (parts.tables, parts.reasons) == (whole.tables, whole.reasons)
+    assert {name: at.tolist() for name, at in parts.events.items()} == {
+        n: at.tolist() for n, at in whole.events.items()
+    }
 
 
 def test_one_bad_line_rejects_the_whole_event_and_is_named() -> None:

@@ -55,8 +55,10 @@ def test_missing_store_is_named(monkeypatch: pytest.MonkeyPatch, text: str | Non
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("MADHATTER_WINDOW_S", "an hour", "MADHATTER_WINDOW_S='an hour' is not a number of seconds"),
-        ("MADHATTER_TAIL_S", "nan", "MADHATTER_TAIL_S='nan' is not a number of seconds"),
+        ("MADHATTER_WINDOW_S", "an hour", "MADHATTER_WINDOW_S='an hour' is not a whole number from 1"),
+        ("MADHATTER_WINDOW_S", "0", "MADHATTER_WINDOW_S='0' is not a whole number from 1"),
+        ("MADHATTER_TAIL_S", "nan", "MADHATTER_TAIL_S='nan' is not a whole number from 0"),
+        ("MADHATTER_CHUNK_SIZE", "lots", "MADHATTER_CHUNK_SIZE='lots' is not a whole number from 1"),
         ("PLATFORM_START", "yesterday", "PLATFORM_START='yesterday' is not a time such as 2026-11-23T10:00:00"),
     ],
 )
