@@ -2,7 +2,7 @@
 # Written for GNU make 3.81, which macOS has.
 
 HOME_FOLDER := $(if $(MADHATTER_HOME),$(MADHATTER_HOME),$(CURDIR)/.local)
-BASE := $(if $(PORT_BASE),$(PORT_BASE),18000)
+BASE := $(or $(PORT_BASE),$(shell cat "$(HOME_FOLDER)/port_base" 2>/dev/null),18000)
 PLATFORM := $(HOME_FOLDER)/env/platform/bin/python
 UV := $(HOME_FOLDER)/env/boot/bin/uv
 FIND_PYTHON = python="$$(sh local/find_python.sh)"; \
@@ -16,7 +16,7 @@ export MADHATTER_HOME PORT_BASE S Q FORMAT TARGET
 help: ## This list
 	@echo "make ..."
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "  %-16s %s\n", $$1, $$2 }'
-	@echo "Settings: MADHATTER_HOME (state folder, .local), PORT_BASE (18000)."
+	@echo "Settings: MADHATTER_HOME (state folder, .local), PORT_BASE (the last one, or 18000)."
 
 up: preflight install ## Install what is missing, start everything, load the history; again: seconds
 	@"$(PLATFORM)" -m local up

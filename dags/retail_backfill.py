@@ -15,13 +15,13 @@ from madhatter.announce import RollUpDays
 from madhatter.audit import AuditSlice
 from madhatter.dataflow import LaunchPipeline
 from madhatter.planning import PlanSlice
-from madhatter.policy import DEFAULT_ARGS
+from madhatter.policy import DEFAULT_ARGS, page
 from madhatter.publish import PublishSlice
 from madhatter.staging import StageSlice
 
 with DAG(
     "retail_backfill",
-    doc_md=__doc__,
+    **page(__doc__),
     schedule=None,
     is_paused_upon_creation=False,
     max_active_runs=1,

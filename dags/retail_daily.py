@@ -20,11 +20,11 @@ from airflow.sdk import (
 
 from madhatter.announce import RollUpDays
 from madhatter.partitions import correction, sales_hour
-from madhatter.policy import DEFAULT_ARGS
+from madhatter.policy import DEFAULT_ARGS, page
 
 with DAG(
     "retail_daily",
-    doc_md=__doc__,
+    **page(__doc__),
     schedule=PartitionedAssetTimetable(
         assets=sales_hour | correction,
         partition_mapper_config={

@@ -17,14 +17,14 @@ from madhatter.audit import AuditSlice
 from madhatter.dataflow import LaunchPipeline
 from madhatter.kafka import HourClosedSensor
 from madhatter.planning import PlanSlice
-from madhatter.policy import DEFAULT_ARGS
+from madhatter.policy import DEFAULT_ARGS, page
 from madhatter.publish import PublishSlice
 from madhatter.settings import settings
 from madhatter.staging import StageSlice
 
 with DAG(
     "retail_hourly",
-    doc_md=__doc__,
+    **page(__doc__),
     schedule=CronPartitionTimetable(settings().cadence, timezone="UTC", run_offset=-1),
     start_date=settings().start + settings().window,  # the tick that closes the first window
     catchup=True,

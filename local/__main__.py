@@ -27,7 +27,7 @@ def up(instance: Instance) -> None:
     boot = _Background(lambda: airflow.boot(instance))
     with step("Kafka, warehouse, Dataflow") as say:
         services.start(instance, services.STORES)
-        services.wait_ready(instance, services.STORES, 60, say)
+        services.wait_ready(instance, services.STORES, 120, say)
     up.prepare(instance)
     with step("Airflow") as say:
         boot.join()
@@ -89,6 +89,10 @@ def sql(instance: Instance, query: str, form: str) -> int:
 
     from local.connections import snowflake_arguments
 
+    if not query.strip():
+        print('Give a statement: make sql Q="select * from ops.reconciliation" (FORMAT=csv for CSV)', file=sys.stderr)
+        return 2
+
     try:
         with (
             snowflake.connector.connect(**snowflake_arguments(instance.settings)) as session,
@@ -109,7 +113,9 @@ def sql(instance: Instance, query: str, form: str) -> int:
 def clean(instance: Instance, everything: bool) -> None:
     """Stops the platform and removes what it has stored; with everything also the environments."""
     down(instance)
-    names = ["run", "logs", "data", "airflow", "instance.json", "cache"] + (["env", "boot"] if everything else [])
+    names = ["run", "logs", "data", "airflow", "instance.json", "cache", "port_base"] + (
+        ["env", "boot"] if everything else []
+    )
     with step("Remove the state folder's content"):
         for name in names:
             path = instance.home / name
@@ -177,6 +183,8 @@ def main() -> int:
     for name in ("test", "bench"):
         commands.add_parser(name).add_argument("arguments", nargs=argparse.REMAINDER)
     a = parser.parse_args()
+    if a.command == "sql" and a.format not in ("table", "csv"):
+        parser.error(f"FORMAT={a.format}: table and csv are known")
     instance = Instance.current()
     actions: dict[str, Callable[[], int | None]] = {
         "up": lambda: up(instance),

@@ -56,14 +56,15 @@ class Instance:
 
     @classmethod
     def current(cls) -> Instance:
-        """The instance that MADHATTER_HOME and PORT_BASE name; by default `.local/` in the repository and 18000.
+        """The instance that MADHATTER_HOME and PORT_BASE name; by default `.local/` in the repository, and the ports it
+        had last, at first 18000.
 
         Raises SystemExit with a sentence when PORT_BASE is no usable number.
         """
-        text = os.environ.get("PORT_BASE") or str(DEFAULT_PORT_BASE)
+        home = Path(os.environ.get("MADHATTER_HOME") or ROOT / ".local").expanduser().absolute()
+        text = os.environ.get("PORT_BASE") or stored_port_base(home) or str(DEFAULT_PORT_BASE)
         if not text.isdecimal() or not 1024 <= int(text) <= 65_000:
             raise SystemExit(f"PORT_BASE={text}: give a number from 1024 to 65000, for example PORT_BASE=28000")
-        home = Path(os.environ.get("MADHATTER_HOME") or ROOT / ".local").expanduser().absolute()
         return cls(home, int(text))
 
     @property
@@ -203,6 +204,12 @@ class Instance:
         """The whole environment of a process of this instance."""
         path = os.pathsep.join([str(self.platform_python.parent), os.environ.get("PATH", os.defpath)])
         return inherited() | {"PATH": path} | self.settings
+
+
+def stored_port_base(home: Path) -> str:
+    """The PORT_BASE with which the instance was started last, empty when there was none."""
+    file = home / "port_base"
+    return file.read_text().strip() if file.exists() else ""
 
 
 def inherited() -> dict[str, str]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local import processes
-from local.instance import HOST, OFFSETS, ROOT, Instance
+from local.instance import HOST, OFFSETS, ROOT, Instance, stored_port_base
 from local.kafka import broker
 
 STORES = ("kafka", "warehouse", "dataflow")
@@ -143,6 +143,11 @@ def supervise(instance: Instance) -> bool:
         instance.run / "supervisord.conf": configuration(instance),
         instance.run / "environment.json": json.dumps(instance.settings, indent=1),
     }
+    stored = stored_port_base(instance.home)
+    if stored not in ("", str(instance.port_base)) and processes.of_service(instance.home):
+        raise ServiceError(
+            f"the platform of {instance.home} runs with PORT_BASE={stored}: leave PORT_BASE out, or `make down` first"
+        )
     if is_up(instance):
         if all(file.exists() and file.read_text() == text for file, text in wanted.items()):
             return False
@@ -156,6 +161,7 @@ def supervise(instance: Instance) -> bool:
             f"ports in use by another program: {', '.join(taken)}. End that program, or choose other ports: "
             f"PORT_BASE={28_000 if instance.port_base < 23_000 else 18_000} make up"
         )
+    (instance.home / "port_base").write_text(f"{instance.port_base}\n")
     for file, text in wanted.items():
         file.touch(mode=0o600)
         file.write_text(text)

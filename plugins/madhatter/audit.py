@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from dataclasses import asdict, dataclass
@@ -57,6 +58,7 @@ class AuditSlice(BaseOperator):
             self.log.warning("%s: staging.%s breaks %s: %s", rule.severity, rule.table, rule.rule, rule.observed)
         errors = [rule for rule in broken if rule.severity == "error"]
         words = "; ".join(f"{rule.table}: {rule.rule} ({rule.observed})" for rule in broken) or "all rules hold"
+        self.log.info("slice %s: %s", slice_id, words)
         with warehouse.session(context) as session:
             session.run(
                 "update ops.slice set audit_result = :words, state = :state where slice_id = :slice_id",
@@ -76,6 +78,8 @@ class AuditSlice(BaseOperator):
 def audit(conn_id: str, slice_id: str) -> list[Broken]:
     """The broken rules over the staged rows of a slice."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    # Its registry tells of every class it skips; what a person looks for in the log is the verdict.
+    logging.getLogger("great_expectations").setLevel(logging.ERROR)
     import great_expectations as gx
     from airflow.providers.snowflake.hooks.snowflake import SnowflakeHook
 

@@ -1,7 +1,8 @@
-"""What every DAG shares: owner, retries, limits. One place, applied to all."""
+"""What every DAG shares: owner, retries, limits, the look of its page. One place, applied to all."""
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -14,3 +15,11 @@ DEFAULT_ARGS: dict[str, Any] = {
     "max_retry_delay": timedelta(minutes=5),
     "execution_timeout": timedelta(hours=2),
 }
+
+
+def page(docstring: str | None) -> dict[str, Any]:
+    """`doc_md` and `description` of a DAG from its file's docstring: the first line is the description; a paragraph
+    that starts with a label and two blanks (`Reads   ...`) shows the label in bold."""
+    text = (docstring or "").strip()
+    labelled = re.sub(r"^(\S(?:.*?\S)?)  +", r"\n**\1** ", text, flags=re.MULTILINE)
+    return {"doc_md": labelled, "description": text.splitlines()[0]}

@@ -41,6 +41,12 @@ class PublishSlice(BaseOperator):
                 self.log.warning("the reply to COMMIT was lost; the ledger says that slice %s is committed", slice_id)
         with warehouse.session(context) as session:
             ledger.record_seconds(session, slice_id, "publish", time.monotonic() - began)
+            (counts,) = session.rows(
+                "select delivered, published, duplicates, dead_letters, erased, holes "
+                "from reporting.slice_status where slice_id = :slice_id",
+                slice_id=slice_id,
+            )
+        self.log.info("slice %s: %s", slice_id, ", ".join(f"{name} {value}" for name, value in counts.items()))
         return dict(self.slice)
 
     def _is_committed(self, slice_id: str) -> bool:

@@ -46,6 +46,9 @@ class StageSlice(BaseOperator):
                 ledger.set_state(session, slice_id, "staged")
             ledger.record_seconds(session, slice_id, "transform", manifest.seconds)
             ledger.record_seconds(session, slice_id, "stage", time.monotonic() - began)
+        files = [file for result in manifest.results for file in result.files]
+        rows = sum(file.rows for file in files)
+        self.log.info("slice %s: %s rows of %s files in %s hours", slice_id, rows, len(files), len(manifest.hours()))
         return {**self.slice, "hours": manifest.hours()}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -77,6 +78,7 @@ def session(context: Context | None = None, conn_id: str = CONNECTION) -> Iterat
     from airflow.providers.snowflake.hooks.snowflake import SnowflakeHook
     from snowflake.connector.errors import OperationalError
 
+    logging.getLogger("snowflake.connector").setLevel(logging.WARNING)
     tag = {}
     if context is not None:
         ti = context["ti"]

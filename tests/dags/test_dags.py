@@ -79,7 +79,7 @@ def test_dag_file_is_parsed_within_a_tenth_of_a_second_and_loads_nothing_heavy(f
 def test_dag_says_what_it_reads_and_writes_and_what_to_do_when_it_fails(dags: dict[str, DAG], name: str) -> None:
     page = dags[name].doc_md or ""
     for word in ("Reads", "Writes", "On failure"):
-        assert f"\n{word} " in page, f"{name}: no line in its page begins with {word}"
+        assert f"\n**{word}** " in page, f"{name}: no paragraph of its page begins with {word}"
     assert page.strip().splitlines()[0].endswith(".")
 
 

@@ -69,4 +69,5 @@ final as (
     left join rejected on ledger.topic = rejected.topic and ledger.partition = rejected.partition
 )
 
-select * from final;
+select * from final
+order by topic, partition;
