@@ -3,8 +3,8 @@
 Reads   topics in include/contracts, from the last claimed offsets to the newest.
 Writes  what `retail_hourly` writes, and the day marts of all days that the slice touches.
 
-On failure  clear the failed task: the slice keeps its offsets. Run it for history that was sent to the log before the
-            platform's start, or to catch up after a long outage.
+On failure  clear the failed task, or from `plan` to compute the slice again: it keeps its offsets. Run it for history
+            that was sent to the log before the platform's start, or to catch up after a long outage.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ with DAG(
         template="hourly",
         job_name=plan.output["slice_id"],  # type: ignore[index]
         parameters=plan.output["parameters"],  # type: ignore[index]
+        result_uri=plan.output["manifest_uri"],  # type: ignore[index]
     )
     stage = StageSlice(task_id="stage", slice=plan.output)
     audit = AuditSlice(task_id="audit", slice=stage.output)

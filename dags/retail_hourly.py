@@ -5,7 +5,8 @@ Writes  core.*, marts.sales_hourly, ops.dead_letter, `ops.slice` committed; asse
         which `retail_daily` rolls up; asset `correction` (partition = day) for late events of a rolled up day.
 
 On failure  retries re-attach to the running Dataflow job. Nothing is visible before `publish` commits, so clearing from
-            `plan` is always safe: the slice keeps its offsets. A held slice (`audit` failed) does not stop later hours.
+            `plan` is always safe: the slice keeps its offsets and is computed again. A held slice (`audit` failed)
+            does not stop later hours.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ with DAG(
         template="hourly",
         job_name=plan.output["slice_id"],  # type: ignore[index]
         parameters=plan.output["parameters"],  # type: ignore[index]
+        result_uri=plan.output["manifest_uri"],  # type: ignore[index]
     )
     stage = StageSlice(task_id="stage", slice=plan.output)
     audit = AuditSlice(task_id="audit", slice=stage.output)

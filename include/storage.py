@@ -42,9 +42,11 @@ def write_whole(uri: str, write: Callable[[Any], None]) -> int:
             write(sink)
         size = filesystem.get_file_info(part).size
         filesystem.move(part, path)
-    except BaseException:
+    except BaseException as error:
         if filesystem.get_file_info(part).type != fs.FileType.NotFound:
             filesystem.delete_file(part)
+        if isinstance(error, OSError):
+            raise OSError(f"{uri} cannot be written ({error}): free space there, or move MADHATTER_STORE") from error
         raise
     return int(size)
 
@@ -68,3 +70,16 @@ def read_json(uri: str) -> Any:
             return json.loads(source.read())
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{uri} does not exist") from error
+
+
+def exists(uri: str) -> bool:
+    """Whether there is a file at a URI."""
+    filesystem, path = locate(uri)
+    return bool(filesystem.get_file_info(path).type == fs.FileType.File)
+
+
+def remove(uri: str) -> None:
+    """Removes a file; none is fine."""
+    filesystem, path = locate(uri)
+    if exists(uri):
+        filesystem.delete_file(path)

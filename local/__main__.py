@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import shutil
 import subprocess
@@ -18,9 +19,12 @@ from local.progress import step
 
 def up(instance: Instance) -> None:
     """Brings everything up, one named step after the other; what is already there costs nothing."""
+    # This process uses the operators' own modules: they find the settings, and Airflow its folder, as services do.
+    os.environ.update(instance.settings)
     from local import airflow, up
 
     start = time.monotonic()
+    up.check()
     with step("Supervisor"):
         services.supervise(instance)
     # Airflow boots while the stores are made ready: it needs none of them before its first run.
@@ -186,6 +190,14 @@ def main() -> int:
     if a.command == "sql" and a.format not in ("table", "csv"):
         parser.error(f"FORMAT={a.format}: table and csv are known")
     instance = Instance.current()
+    if a.command in ("up", "down", "clean"):
+        instance.home.mkdir(parents=True, exist_ok=True)
+        lock = (instance.home / "lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another make up, down or clean works on {instance.home}: wait for its end", file=sys.stderr)
+            return 1
     actions: dict[str, Callable[[], int | None]] = {
         "up": lambda: up(instance),
         "down": lambda: down(instance),
@@ -199,9 +211,12 @@ def main() -> int:
     }
     try:
         return actions[a.command]() or 0
-    except (services.ServiceError, RuntimeError, OSError) as e:
+    except (services.ServiceError, RuntimeError, ValueError, OSError) as e:
         print(f"\n{e}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nStopped here. What runs goes on running: `make up` continues, `make down` ends it.", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -21,18 +21,36 @@ HISTORY_RUN = "history"
 PIPELINE_TIMEOUT_S = 600
 
 
+def check() -> None:
+    """Raises SettingError before anything is touched when the settings do not fit together."""
+    from madhatter import settings
+
+    settings.check()
+
+
 def prepare(instance: Instance) -> None:
     """Topics, tables, history sent. Every part is done once; what is there already costs a look."""
     from include.contracts.contract import topics
     from madhatter import kafka
 
-    with step("Topics") as say:
-        made = kafka.create_topics(kafka.admin({"bootstrap.servers": instance.address("kafka")}), topics())
-        say(", ".join(made))
     with step("Warehouse tables"):
         migrate(instance)
+    with step("Topics") as say:
+        admin = kafka.admin({"bootstrap.servers": instance.address("kafka")})
+        _refuse_lost_topics(instance, set(topics()) - set(admin.list_topics(timeout=15).topics))
+        say(", ".join(kafka.create_topics(admin, topics())))
     if not query(instance, "select 1 from ops.history"):
         _send_history(instance)
+
+
+def _refuse_lost_topics(instance: Instance, missing: set[str]) -> None:
+    """Raises RuntimeError for a topic that the ledger has offsets of: made again, it would start over at 0."""
+    rows = query(instance, "select topic, sum(end_offset) as events from ops.slice_partition group by topic")
+    if lost := sorted(row["topic"] for row in rows if row["topic"] in missing):
+        raise RuntimeError(
+            f"topic {', '.join(lost)} is gone from the broker, but the ledger has offsets of it: see docs/runbook.md "
+            "(topic recreated). On a laptop `make clean` starts anew"
+        )
 
 
 def _send_history(instance: Instance) -> None:
@@ -55,6 +73,8 @@ def finish(instance: Instance) -> None:
     api = AirflowApi(instance.url("airflow"), "admin", instance.secrets.admin_password)
     with step("History through the pipeline") as say:
         _run_history(api, say)
+    if errors := api.import_errors():
+        raise RuntimeError("DAG files that Airflow cannot read:\n" + "\n".join(errors))
     with step("DAGs and live orders"):
         # The consumer first: events for a paused DAG are lost, and only the next sweep would find them.
         for dag in ("retail_daily", "retail_hourly"):

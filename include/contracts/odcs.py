@@ -22,7 +22,7 @@ from include.contracts.contract import POSITION_COLUMNS, Column, Contract, Expec
 
 FOLDER = Path(__file__).parent
 SQL_TYPES = {
-    "string": r"varchar\(\d+\)",
+    "string": r"varchar\([1-9]\d*\)",
     "integer": r"number\(\d+,0\)",
     "number": r"number\(\d+,\d+\)",
     "timestamp": r"timestamp_ntz",
@@ -147,6 +147,10 @@ class _Reader:
         self, obj: SchemaObject, array: str | None, properties: list[SchemaProperty], inherited: tuple[Column, ...]
     ) -> Table:
         name = obj.physicalName or str(obj.name)
+        if not name.isidentifier():
+            raise self.fail(
+                f"schema.{obj.name}", f"physicalName {name!r} is no table name: letters, digits, underscores"
+            )
         columns = [*inherited]
         for prop in properties:
             if prop.logicalType != "array":
@@ -180,6 +184,16 @@ class _Reader:
             raise self.fail(place, f"physicalType {prop.physicalType!r} does not fit logicalType {kind}")
         if not prop.description or not prop.examples:
             raise self.fail(place, "description and one example are needed: they become the documentation")
+        if prop.classification not in (None, "personal"):
+            raise self.fail(
+                place, f"classification {prop.classification!r} is not known: write personal, or leave it out"
+            )
+        if not (prop.physicalName or "x").isidentifier():
+            raise self.fail(
+                place, f"physicalName {prop.physicalName!r} is no column name: letters, digits, underscores"
+            )
+        if any(value.value is None for value in prop.enum or []):
+            raise self.fail(f"{place}.enum", "a value is empty; leave out `required` to allow null")
         options = dict(prop.logicalTypeOptions or {})
         known = OPTIONS.get(kind, set())
         if unknown := set(options) - known:

@@ -61,6 +61,11 @@ class AirflowApi:
         """Names of the tasks that failed."""
         return [t["task_id"] for t in self.tasks(dag_id, run_id) if t["state"] == "failed"]
 
+    def import_errors(self) -> list[str]:
+        """What is wrong with DAG files: `file: last line of the error`."""
+        found = self._call("GET", "/api/v2/importErrors")["import_errors"]
+        return [f"{error['filename']}: {error['stack_trace'].strip().splitlines()[-1]}" for error in found]
+
     def announce(self, asset: str, partition_key: str) -> None:
         """Emits an event of an asset's partition, as a task with that outlet does."""
         found = self._call("GET", f"/api/v2/assets?name_pattern={asset}")["assets"]

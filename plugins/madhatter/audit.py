@@ -61,16 +61,16 @@ class AuditSlice(BaseOperator):
         self.log.info("slice %s: %s", slice_id, words)
         with warehouse.session(context) as session:
             session.run(
-                "update ops.slice set audit_result = :words, state = :state where slice_id = :slice_id",
+                "update ops.slice set audit_result = :words where slice_id = :slice_id",
                 words=words[:1024],
-                state="held" if errors else "audited",
                 slice_id=slice_id,
             )
+            ledger.set_state(session, slice_id, "held" if errors else "audited")
             ledger.record_seconds(session, slice_id, "audit", time.monotonic() - began)
         if errors:
             raise AirflowFailException(
-                f"slice {slice_id} is held, nothing of it is visible: {words}. Mend the cause and clear this run from "
-                "transform, or see docs/runbook.md (slice held)"
+                f"slice {slice_id} is held, nothing new of it is visible: {words}. Mend the cause and clear this run "
+                "from plan, or see docs/runbook.md (slice held)"
             )
         return dict(self.slice)
 

@@ -58,8 +58,8 @@ def console_link(project_id: str, location: str, job_id: str) -> str:
 class LaunchPipeline(BaseOperator):
     """Run a Flex template to its end; waits in the triggerer.
 
-    An active job of this name is attached to; one that is DONE is the result at once, nothing is submitted; after
-    FAILED or CANCELLED a new job gets the name. To compute a finished job again, give another job_name.
+    An active job of this name is attached to; one that is DONE is the result at once, nothing is submitted, unless
+    `result_uri` is gone; after FAILED or CANCELLED a new job gets the name.
 
     A retry, a kill -9 or a restart of any Airflow process never ends the job. A person who clears or marks the waiting
     task does: then the trigger cancels the job, and the next try submits anew. A task that is killed before it waits
@@ -67,6 +67,7 @@ class LaunchPipeline(BaseOperator):
 
     template: name of the container spec `<MADHATTER_TEMPLATES>/<template>.json`.
     parameters: of the template; numbers become text.
+    result_uri: a file that the job leaves at its end; remove it and the next try computes it again.
     project_id, location: by default the connection's project and MADHATTER_LOCATION.
     poll_s: longest pause between two looks at the job.
     patience_s: how long the API may be out of reach before the task fails.
@@ -74,7 +75,7 @@ class LaunchPipeline(BaseOperator):
     Raises AirflowException with the job's last error message and its console link.
     """
 
-    template_fields: Sequence[str] = ("template", "job_name", "parameters", "project_id", "location")
+    template_fields: Sequence[str] = ("template", "job_name", "parameters", "result_uri", "project_id", "location")
 
     def __init__(
         self,
@@ -82,6 +83,7 @@ class LaunchPipeline(BaseOperator):
         template: str,
         job_name: str,
         parameters: dict[str, str | int | float],
+        result_uri: str | None = None,
         project_id: str | None = None,
         location: str | None = None,
         gcp_conn_id: str = "google_cloud_default",
@@ -93,6 +95,7 @@ class LaunchPipeline(BaseOperator):
         self.template = template
         self.job_name = job_name
         self.parameters = parameters
+        self.result_uri = result_uri
         self.project_id = project_id
         self.location = location
         self.gcp_conn_id = gcp_conn_id
@@ -165,7 +168,7 @@ class LaunchPipeline(BaseOperator):
         deadline = time.monotonic() + RIVAL_PATIENCE_S
         while True:
             job = self._find(hook)
-            if job is not None and job["currentState"] not in TERMINAL - {"JOB_STATE_DONE"}:
+            if job is not None and self._stands(job["currentState"]):
                 return job
             if (job := self._submit(hook)) is not None:
                 return job
@@ -175,6 +178,14 @@ class LaunchPipeline(BaseOperator):
                     "it. Look for it in the console; a retry asks again."
                 )
             time.sleep(1)
+
+    def _stands(self, state: str) -> bool:
+        """Whether a job in this state is the one to wait for or to take the result from."""
+        from include import storage
+
+        if state == "JOB_STATE_DONE":
+            return self.result_uri is None or storage.exists(self.result_uri)
+        return state not in TERMINAL
 
     def _submit(self, hook: DataflowHook) -> dict[str, Any] | None:
         """Launch the template. None when a job of this name is active: one that was submitted a moment ago."""

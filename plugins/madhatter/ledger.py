@@ -89,8 +89,12 @@ def plan(
 
 
 def set_state(warehouse: Warehouse, slice_id: str, state: str) -> None:
-    """Moves a slice on."""
-    warehouse.run("update ops.slice set state = :state where slice_id = :slice_id", state=state, slice_id=slice_id)
+    """Moves a slice on. One that is committed stays so while it is computed again: its rows are visible."""
+    warehouse.run(
+        "update ops.slice set state = :state where slice_id = :slice_id and state <> 'committed'",
+        state=state,
+        slice_id=slice_id,
+    )
 
 
 _STEPS = {"plan": "plan_s", "transform": "transform_s", "stage": "stage_s", "audit": "audit_s", "publish": "publish_s"}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import Asset, Context
+from airflow.sdk.exceptions import AirflowFailException
 
 from madhatter.settings import settings
 
@@ -26,13 +27,21 @@ class Window:
 
 
 def window(context: Context) -> Window:
-    """The window of a retail_hourly run, from its partition key."""
+    """The window of a retail_hourly run, from its partition key. A key that names none fails the task for good."""
     key = context["partition_key"]  # type: ignore[typeddict-item]
-    if not key:
-        raise ValueError("this DAG runs by partition: trigger it with a partition key such as 2026-11-23T10:00:00")
-    start = datetime.fromisoformat(key)
+    length = settings().window
+    try:
+        start = datetime.fromisoformat(key or "")
+    except ValueError:
+        raise AirflowFailException(
+            f"partition key {key!r} is no window: trigger with one such as {settings().start:%Y-%m-%dT%H:%M:%S}"
+        ) from None
     start = start if start.tzinfo else start.replace(tzinfo=UTC)
-    end = start + settings().window
+    end = start + length
+    if (start - settings().start) % length or start > datetime.now(UTC):
+        raise AirflowFailException(
+            f"partition key {key} is no window that has begun: windows start every {length} from {settings().start}"
+        )
     return Window(start, end, end + settings().tail)
 
 

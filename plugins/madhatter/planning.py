@@ -13,7 +13,8 @@ from madhatter.settings import settings
 
 
 class PlanSlice(BaseOperator):
-    """Returns {"slice_id", "plan_uri", "offsets", "parameters"}, the last for the template. Again, the same slice.
+    """Returns {"slice_id", "plan_uri", "manifest_uri", "offsets", "parameters"}, the last for the template. Run again
+    it returns the same slice and has it computed anew.
 
     Far behind the clock, the oldest window takes everything up to the newest closed one and the windows in between
     get empty slices."""
@@ -24,7 +25,10 @@ class PlanSlice(BaseOperator):
         self.kind, self.kafka_conn_id = kind, kafka_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
-        from include.beam.plan import Plan, cut
+        from airflow.sdk.exceptions import AirflowFailException
+
+        from include import storage
+        from include.beam.plan import Manifest, Plan, cut
         from include.contracts.contract import topics
         from madhatter import kafka, ledger, slices, warehouse
 
@@ -34,22 +38,29 @@ class PlanSlice(BaseOperator):
         with warehouse.session(context) as session:
             kind: ledger.Kind = "backfill" if self.kind == "backfill" else "hour"
             # The log is read under the plan lock: read before it, it may end before what another planner has claimed.
-            planned = ledger.plan(
-                session,
-                slice_id,
-                kind,
-                (start, end),
-                lambda last: slices.claim(kafka.read_log(kafka.admin(client), topics(), until), last),
-            )
+            try:
+                planned = ledger.plan(
+                    session,
+                    slice_id,
+                    kind,
+                    (start, end),
+                    lambda last: slices.claim(kafka.read_log(kafka.admin(client), topics(), until), last),
+                )
+            except slices.LogError as error:
+                raise AirflowFailException(str(error)) from error  # the log does not mend itself
             size = settings().chunk_size
             chunks = [k for c in planned.claims for k in cut(c.topic, c.partition, c.start, c.end, size)]
             uri = Plan(slice_id, settings().store, tuple(chunks)).write()
+            # Without its manifest a finished job does not count: whoever clears from here wants it computed again.
+            manifest = Manifest.uri(settings().store, slice_id)
+            storage.remove(manifest)
             session.run("update ops.slice set plan_uri = :uri where slice_id = :id", uri=uri, id=slice_id)
             ledger.record_seconds(session, slice_id, "plan", time.monotonic() - began)
         self.log.info("slice %s: %s offsets in %s chunks", slice_id, planned.offsets, len(chunks))
         return {
             "slice_id": slice_id,
             "plan_uri": uri,
+            "manifest_uri": manifest,
             "offsets": planned.offsets,
             "parameters": {"plan": uri, "bootstrap_servers": client["bootstrap.servers"]},
         }

@@ -83,6 +83,10 @@ def publish(warehouse: Warehouse, slice_id: str, hours: list[str]) -> None:
         "first_day": min(days).isoformat(),
         "past_last_day": (max(days) + timedelta(days=1)).isoformat(),
     }
+    warehouse.run(
+        "update ops.slice_partition set published = 0, duplicates = 0, erased = 0 where slice_id = :slice_id",
+        slice_id=slice_id,
+    )
     faults: list[Row] = []
     for topic in topics():
         tables = contract(topic).tables

@@ -68,3 +68,28 @@ def _moment(name: str) -> datetime:
     except ValueError as error:
         raise SettingError(f"{name}={text!r} is not a time such as 2026-11-23T10:00:00+00:00") from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def check() -> None:
+    """Raises SettingError when the settings do not fit together; needs Airflow's cron reader, so not for DAG files."""
+    from croniter import croniter
+
+    config = settings()
+    if "://" not in config.store:
+        raise SettingError(f"MADHATTER_STORE={config.store!r} is no URI such as file:///data or gs://bucket/data")
+    if not croniter.is_valid(config.cadence):
+        raise SettingError(f"MADHATTER_CADENCE={config.cadence!r} is no cron expression such as '0 * * * *'")
+    if not croniter.match(config.cadence, config.start):
+        raise SettingError(
+            f"PLATFORM_START={config.start.isoformat()} is no tick of MADHATTER_CADENCE={config.cadence!r}"
+        )
+    ticks = croniter(config.cadence, config.start)
+    before = ticks.get_next(datetime)
+    for _ in range(200):
+        tick = ticks.get_next(datetime)
+        if tick - before != config.window:
+            raise SettingError(
+                f"MADHATTER_CADENCE={config.cadence!r} has ticks {tick - before} apart, but a window is "
+                f"{config.window} long (MADHATTER_WINDOW_S): they must be the same, or events fall between windows"
+            )
+        before = tick

@@ -107,8 +107,9 @@ def _count_partitions(warehouse: Warehouse, manifest: Manifest) -> None:
         for at, value in enumerate((result.delivered, result.holes, result.dead_letters)):
             total[at] += value
     warehouse.run(
-        "update ops.slice_partition set delivered = 0, holes = 0, dead_letters = 0, published = 0, duplicates = 0, "
-        "erased = 0 where slice_id = :slice_id",
+        "update ops.slice_partition set delivered = 0, holes = 0, dead_letters = 0, "
+        "published = coalesce(published, 0), duplicates = coalesce(duplicates, 0), erased = coalesce(erased, 0) "
+        "where slice_id = :slice_id",
         slice_id=manifest.slice_id,
     )
     for (topic, partition), (delivered, holes, dead_letters) in totals.items():

@@ -175,6 +175,43 @@ def test_filter_changes_figures_and_the_outer_address_and_comes_back_from_it(vis
     assert again.input_value("select[name=country]") == "Germany"
 
 
+def _drawn_order(frame: Frame, panel: str, name: str) -> list[float]:
+    """Net sales of a bar chart's names from top to bottom, as the view's scale places them."""
+    return list(
+        frame.evaluate(
+            """([panel, name]) => {
+                const view = window.dashboards.view(panel);
+                const place = view.scale("y");
+                const rows = view.data("rows").map((row) => [place(row[name]), row.net_sales]);
+                return rows.sort((a, b) => a[0] - b[0]).map((row) => row[1]);
+            }""",
+            [panel, name],
+        )
+    )
+
+
+def test_bars_stay_sorted_when_a_filter_changes_their_order(visit: Visit) -> None:
+    frame = _open(visit)
+    _rows(frame, "by_product")
+    before = _drawn_order(frame, "by_product", "product")
+    frame.select_option("select[name=country]", "France")
+    frame.wait_for_function(
+        "before => dashboards.view('by_product').data('rows')[0].net_sales !== before",
+        arg=before[0],
+        timeout=_DEADLINE_MS,
+    )
+    frame.check("input[value='90d']", force=True)
+    frame.wait_for_function(
+        "() => document.querySelector('main[aria-busy=false]') && dashboards.panel('by_country').query.period === '90d'",
+        timeout=_DEADLINE_MS,
+    )
+    for panel, name in (("by_country", "country"), ("by_product", "product")):
+        drawn = _drawn_order(frame, panel, name)
+        assert len(drawn) == 12
+        assert drawn == sorted(drawn, reverse=True), panel
+    assert visit.complaints == []
+
+
 def test_platform_shows_slices_and_balanced_books(visit: Visit, platform: Any) -> None:
     frame = _open(visit, "?dashboard=platform")
     (committed,) = _one(platform, "select count(*) from reporting.slice_status where state = 'committed'")

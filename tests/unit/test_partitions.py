@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,9 +39,15 @@ def test_window_of_a_run_begins_at_its_key_and_closes_after_the_tail(key: str) -
     assert partitions.window(run_with(key)) == partitions.Window(START, START + HOUR, START + HOUR + TAIL)
 
 
-@pytest.mark.parametrize("key", [None, ""])
-def test_run_without_a_key_is_told_how_to_get_one(key: str | None) -> None:
-    with pytest.raises(ValueError, match="trigger it with a partition key such as 2026-11-23T10:00:00"):
+@pytest.mark.parametrize("key", [None, "", "yesterday"])
+def test_run_whose_key_is_no_time_fails_for_good_and_is_told_how_to_get_one(key: str | None) -> None:
+    with pytest.raises(AirflowFailException, match=r"is no window: trigger with one such as 20\d\d-\d\d-\d\dT"):
+        partitions.window(run_with(key))
+
+
+@pytest.mark.parametrize("key", ["2026-11-23T10:07:00", "2526-11-23T10:00:00"])
+def test_run_off_the_grid_or_in_the_future_fails_for_good(key: str) -> None:
+    with pytest.raises(AirflowFailException, match=f"partition key {key} is no window that has begun"):
         partitions.window(run_with(key))
 
 

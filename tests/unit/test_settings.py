@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from madhatter.settings import SettingError, settings
+from madhatter.settings import SettingError, check, settings
 
 NAMES = ("CADENCE", "WINDOW_S", "TAIL_S", "CATCH_UP_AFTER_S", "CHUNK_SIZE")
 
@@ -68,3 +68,24 @@ def test_setting_that_cannot_be_read_is_named_with_what_is_expected(
     monkeypatch.setenv(name, text)
     with pytest.raises(SettingError, match=words):
         settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("MADHATTER_CADENCE", "nonsense", "is no cron expression"),
+        ("MADHATTER_CADENCE", "*/7 * * * *", "ticks 0:07:00 apart, but a window is 1:00:00"),
+        ("MADHATTER_WINDOW_S", "60", "ticks 1:00:00 apart, but a window is 0:01:00"),
+        ("MADHATTER_STORE", "/data", "is no URI"),
+        ("PLATFORM_START", "2026-11-23T10:07:00+00:00", "is no tick of"),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_refused_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str, words: str
+) -> None:
+    monkeypatch.setenv("PLATFORM_START", "2026-11-23T10:00:00+00:00")
+    check()
+    settings.cache_clear()
+    monkeypatch.setenv(name, text)
+    with pytest.raises(SettingError, match=words):
+        check()

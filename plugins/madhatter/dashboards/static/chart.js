@@ -1,4 +1,4 @@
-// A Vega-Lite chart in a panel: drawn once, then only its data changes.
+// A Vega-Lite chart in a panel: drawn anew for new rows (order and set of names may differ), marked in place.
 import { vegaConfig, resolve } from "./theme.js";
 
 let library = null;
@@ -48,11 +48,16 @@ export class Chart {
     this.box = box;
     this.panel = panel;
     this.view = null;
+    this.rows = null;
+    this.turn = 0;
     this.onPick = null;
+    new ResizeObserver(() => this.view && window.dispatchEvent(new Event("resize"))).observe(box);
   }
 
   async draw(rows, signals) {
+    const turn = ++this.turn;
     await load();
+    if (turn !== this.turn) return;
     const width = this.box.clientWidth;
     const spec = {
       ...narrowed(resolve(this.panel.spec), width),
@@ -65,30 +70,43 @@ export class Chart {
     const stage = document.createElement("div");
     stage.className = "stage";
     this.box.append(stage);
-    const result = await window.vegaEmbed(stage, spec, {
-      // ast: expressions run in Vega's interpreter, so that the page needs no eval.
-      ast: true, actions: false, renderer: "svg", mode: "vega-lite", config: vegaConfig(width), defaultStyle: false, tooltip: showTooltip,
-    });
+    let result;
+    try {
+      result = await window.vegaEmbed(stage, spec, {
+        // ast: expressions run in Vega's interpreter, so that the page needs no eval.
+        ast: true, actions: false, renderer: "svg", mode: "vega-lite", config: vegaConfig(width), defaultStyle: false, tooltip: showTooltip,
+      });
+    } catch (error) {
+      stage.remove();
+      throw error;
+    }
+    if (turn !== this.turn) {
+      // Overtaken by a newer drawing, which owns the box.
+      result.finalize();
+      stage.remove();
+      return;
+    }
     const old = this.result;
     this.result = result;
     this.view = result.view;
+    this.rows = rows;
     this.view.addEventListener("click", (_, item) => item?.datum && this.onPick?.(item.datum));
-    // The new picture is complete before the old one goes: no flicker on a change of theme.
+    // The new picture is complete before the old one goes: no flicker.
     old?.finalize();
     for (const child of [...this.box.children]) if (child !== stage) child.remove();
-    new ResizeObserver(() => this.view === result.view && window.dispatchEvent(new Event("resize"))).observe(this.box);
   }
 
   async update(rows, signals) {
-    if (!this.view) return this.draw(rows, signals);
+    // Data replaced in a view would keep the order of the old names.
+    if (!this.view || rows !== this.rows) return this.draw(rows, signals);
     for (const parameter of this.panel.spec.params ?? []) if (parameter.name in signals) this.view.signal(parameter.name, signals[parameter.name]);
-    this.view.data("rows", rows);
     await this.view.runAsync();
   }
 
   clear() {
+    this.turn += 1;
     this.result?.finalize();
-    this.result = this.view = null;
+    this.result = this.view = this.rows = null;
     this.box.replaceChildren();
   }
 }

@@ -204,8 +204,9 @@ function freshness() {
     return;
   }
   const age = Date.now() - Date.parse(status.complete_to);
-  $("fresh-text").textContent = `${status.is_stale ? "Stale: data" : "Data"} up to ${moment(status.complete_to)} (${ago(age)})`;
-  $("fresh").title = "The newest closed and published window. Figures change by themselves when more is published.";
+  const newest = status.data_to && status.data_to < status.complete_to ? status.data_to : status.complete_to;
+  $("fresh-text").textContent = `${status.is_stale ? "Stale: published" : "Published"} up to ${moment(newest)} · checked ${ago(age)}`;
+  $("fresh").title = `All that had arrived by ${moment(status.complete_to)} is published. Figures change by themselves when more is.`;
 }
 
 function period(answer) {

@@ -59,7 +59,8 @@ export class Panel {
   async fill(answer, signals, query) {
     const same = this.answer && JSON.stringify(this.answer.rows) === JSON.stringify(answer.rows);
     const unmoved = JSON.stringify(this.signals) === JSON.stringify(signals);
-    this.answer = answer;
+    // The same rows stay the same objects: the chart has nothing to draw anew.
+    this.answer = same ? { ...answer, objects: this.answer.objects } : answer;
     this.signals = signals;
     this.query = query;
     this.element.classList.remove("loading", "failed", "dim");

@@ -59,7 +59,7 @@ export function vegaConfig(width) {
     font,
     aria: false,
     locale: { number: locale },
-    padding: { left: 0, right: 4, top: 6, bottom: 0 },
+    padding: { left: 0, right: 4, top: 6, bottom: 5 },
     view: { stroke: null },
     axis: {
       labelColor: c.muted, labelFontSize: 11.5, titleColor: c.muted, titleFontWeight: 500,
