@@ -59,7 +59,7 @@ bench: install-dev ## Measure against the alternatives
 
 lock: ## Compile the pins anew from requirements/*.in
 	@[ -x "$(UV)" ] || { $(FIND_PYTHON); "$$python" local/install.py "$(HOME_FOLDER)"; }
-	@for name in boot local dev warehouse; do \
+	@for name in boot local dev warehouse bench; do \
 		"$(UV)" pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
 			$(LOCK) "requirements/$$name.in" -o "requirements/$$name.txt" || exit 1; \
 	done

@@ -18,6 +18,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[platforms.Pla
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers, one has the platform's tests and the others a file at a time, so that what a file starts
     is started once."""

@@ -202,7 +202,8 @@ def test_bars_stay_sorted_when_a_filter_changes_their_order(visit: Visit) -> Non
     )
     frame.check("input[value='90d']", force=True)
     frame.wait_for_function(
-        "() => document.querySelector('main[aria-busy=false]') && dashboards.panel('by_country').query.period === '90d'",
+        "() => document.querySelector('main[aria-busy=false]') && dashboards.panel('by_product').query.period === '90d'"
+        " && dashboards.panel('by_country').query.period === '90d'",
         timeout=_DEADLINE_MS,
     )
     for panel, name in (("by_country", "country"), ("by_product", "product")):
