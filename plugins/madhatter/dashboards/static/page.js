@@ -205,7 +205,7 @@ function freshness() {
   }
   const age = Date.now() - Date.parse(status.complete_to);
   const newest = status.data_to && status.data_to < status.complete_to ? status.data_to : status.complete_to;
-  $("fresh-text").textContent = `${status.is_stale ? "Stale: published" : "Published"} up to ${moment(newest)} · checked ${ago(age)}`;
+  $("fresh-text").textContent = `${status.is_stale ? "Stale: published" : "Published"} up to ${moment(newest)} · ${ago(age)}`;
   $("fresh").title = `All that had arrived by ${moment(status.complete_to)} is published. Figures change by themselves when more is.`;
 }
 
