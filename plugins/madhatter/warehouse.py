@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
@@ -141,6 +141,6 @@ def _has_code(part: str) -> bool:
     return any(line.strip() and not line.strip().startswith("--") for line in part.splitlines())
 
 
-def touched_days(hours: Mapping[str, Any] | list[str]) -> list[str]:
-    """Days of event hours, in order."""
+def touched_days(hours: list[str]) -> list[str]:
+    """Days (ISO) of event hours (ISO), each once, in order."""
     return sorted({hour[:10] for hour in hours})
