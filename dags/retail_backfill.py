@@ -39,6 +39,6 @@ with DAG(
     stage = StageSlice(task_id="stage", slice=plan.output)
     audit = AuditSlice(task_id="audit", slice=stage.output)
     publish = PublishSlice(task_id="publish", slice=stage.output)
-    roll_up = RollUpDays(task_id="roll_up", slice=stage.output)
+    roll_up = RollUpDays(task_id="roll_up", slice=publish.output)
 
     plan >> transform >> stage >> audit >> publish >> roll_up

@@ -46,6 +46,6 @@ with DAG(
     audit = AuditSlice(task_id="audit", slice=stage.output)
     publish = PublishSlice(task_id="publish", slice=stage.output)
     announce = AnnounceHours(task_id="announce")
-    correct = AnnounceCorrections(task_id="correct", slice=stage.output)
+    correct = AnnounceCorrections(task_id="correct", slice=publish.output)
 
     closed >> plan >> transform >> stage >> audit >> publish >> [announce, correct]

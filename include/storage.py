@@ -65,14 +65,19 @@ def write_json(uri: str, value: Any) -> int:
     return write_whole(uri, lambda sink: sink.write(data))
 
 
-def read_json(uri: str) -> Any:
-    """The value in a JSON file. Raises FileNotFoundError naming the URI."""
+def read_bytes(uri: str) -> bytes:
+    """A file as it is. Raises FileNotFoundError naming the URI."""
     filesystem, path = locate(uri)
     try:
         with filesystem.open_input_file(path) as source:
-            return json.loads(source.read())
+            return bytes(source.read())
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{uri} does not exist") from error
+
+
+def read_json(uri: str) -> Any:
+    """The value in a JSON file. Raises FileNotFoundError naming the URI."""
+    return json.loads(read_bytes(uri))
 
 
 def exists(uri: str) -> bool:

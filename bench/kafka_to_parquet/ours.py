@@ -11,6 +11,7 @@ from pathlib import Path
 from confluent_kafka import Consumer, TopicPartition
 
 from bench import contract
+from include import references
 from include.beam import hourly, sink
 from include.beam.plan import Plan, cut
 
@@ -23,7 +24,7 @@ def plan(bootstrap: str, partitions: int, store: str, chunk_size: int) -> Plan:
     ends = [consumer.get_watermark_offsets(TopicPartition(contract.TOPIC, p)) for p in range(partitions)]
     consumer.close()
     chunks = [c for p, (start, end) in enumerate(ends) for c in cut(contract.TOPIC, p, start, end, chunk_size)]
-    return Plan("bench", store, tuple(chunks))
+    return Plan("bench", store, tuple(chunks), references.pin(store))
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ minimums, time windows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from include.beam.source import Records
 from include.contracts.contract import Column, Contract, Table, generated
+from include.references import Reference
 
 MICROSECONDS = pa.timestamp("us")
 MICROSECONDS_UTC = pa.timestamp("us", "UTC")
@@ -41,9 +42,10 @@ class Parsed:
 
 
 class Parser:
-    """Parses the records of one topic."""
+    """Parses the records of one topic. references: the tables that its columns are looked up in, by name."""
 
-    def __init__(self, topic: str) -> None:
+    def __init__(self, topic: str, references: Mapping[str, Reference]) -> None:
+        self.references = references
         module = generated(topic)
         self.contract: Contract = module.CONTRACT
         self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(module.Event).decode
@@ -77,16 +79,15 @@ class Parser:
         faults: Reasons = {}  # index in `events` -> reason
         for table in self.contract.tables:
             rows, parents = _rows(table, events)
-            made = {
-                c.name: _column(c, rows, _Place(table, parents, rows), faults)
-                for c in table.columns
-                if not c.is_inherited
-            }
-            if table.array is None:
+            made = {c.name: _column(c, rows, _Place(table, parents), faults) for c in table.columns if c.is_sent}
+            if table.part is None:
                 self._check_time(made["event_ts"], arrivals, faults)
             else:
                 root = columns[self.contract.tables[0].name]
                 made |= {c.name: root[c.name].take(parents) for c in table.columns if c.is_inherited}
+            for column in table.columns:
+                if lookup := column.lookup:
+                    made[column.name] = self.references[lookup.reference].values(made[lookup.key], lookup.value)
             columns[table.name], rows_of[table.name] = made, parents
         reasons |= {positions[event]: reason for event, reason in faults.items()}
         tables = {}
@@ -116,23 +117,26 @@ class _Place:
 
     table: Table
     parents: np.ndarray[Any, Any]
-    rows: list[Any]
 
     def event(self, row: int) -> int:
         return int(self.parents[row])
 
     def path(self, row: int, column: Column) -> str:
-        if self.table.array is None:
+        if self.table.part is None:
             return column.path
+        if self.table.is_object:
+            return f"{self.table.part}.{column.path}"
         first = int(np.searchsorted(self.parents, self.parents[row]))
-        return f"{self.table.array}[{row - first}].{column.path}"
+        return f"{self.table.part}[{row - first}].{column.path}"
 
 
 def _rows(table: Table, events: list[Any]) -> tuple[list[Any], np.ndarray[Any, Any]]:
     """The structs that become rows of a table, and for each the index of its event."""
-    if table.array is None:
+    if table.part is None:
         return events, np.arange(len(events), dtype=np.int64)
-    arrays = list(map(attrgetter(table.array), events))
+    arrays = list(map(attrgetter(table.part), events))
+    if table.is_object:
+        arrays = [() if part is None else (part,) for part in arrays]
     lengths = np.fromiter(map(len, arrays), dtype=np.int64, count=len(arrays))
     return [row for array in arrays for row in array], np.repeat(np.arange(len(events), dtype=np.int64), lengths)
 

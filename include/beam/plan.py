@@ -1,6 +1,6 @@
 """The plan of a slice and the manifest of its files: the two JSON files between Airflow and a pipeline.
 
-plan.json      what to read: the slice, its topics, chunks of offsets, where to write.
+plan.json      what to read: the slice, chunks of offsets, the references to look values up in, where to write.
 manifest.json  what was written: per chunk the files with rows and bytes, offsets delivered, holes, event hours.
 """
 
@@ -31,11 +31,13 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one run of `hourly` reads and where it writes. `store` is the base URI."""
+    """What one run of `hourly` reads and where it writes. `store` is the base URI; `references` {name: URI} pins the
+    tables that events are enriched from."""
 
     slice_id: str
     store: str
     chunks: tuple[Chunk, ...]
+    references: Mapping[str, str]
 
     @property
     def folder(self) -> str:
@@ -43,16 +45,21 @@ class Plan:
 
     def write(self) -> str:
         """Writes plan.json; returns its URI."""
-        uri = storage.join(self.folder, "plan.json")
+        uri = Plan.uri(self.store, self.slice_id)
         storage.write_json(uri, asdict(self))
         return uri
+
+    @staticmethod
+    def uri(store: str, slice_id: str) -> str:
+        return storage.join(slice_folder(store, slice_id), "plan.json")
 
     @staticmethod
     def read(uri: str) -> Plan:
         """Reads plan.json. Raises FileNotFoundError or ValueError with the URI."""
         raw = storage.read_json(uri)
         try:
-            return Plan(raw["slice_id"], raw["store"], tuple(Chunk(**chunk) for chunk in raw["chunks"]))
+            chunks = tuple(Chunk(**chunk) for chunk in raw["chunks"])
+            return Plan(raw["slice_id"], raw["store"], chunks, raw["references"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"{uri} is not a plan: {error!r}") from error
 
@@ -116,6 +123,10 @@ class Manifest:
     def files(self, table: str) -> list[File]:
         """The files of one table, by name."""
         return sorted((f for r in self.results for f in r.files if f.table == table), key=lambda file: file.path)
+
+    def topics(self) -> list[str]:
+        """The topics with at least one row of an event, in order."""
+        return sorted({r.chunk.topic for r in self.results if r.hours})
 
     def hours(self) -> list[str]:
         """All event hours touched, in order."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include import storage
+from include import references, storage
 from include.beam.parse import MICROSECONDS, Parsed, Parser, payload_text
 from include.beam.plan import Chunk, ChunkResult, File, Plan
 from include.beam.source import Records
@@ -16,15 +17,19 @@ from include.beam.source import Records
 DEAD_LETTER = "dead_letter"
 
 
+def parser(topic: str, pinned: Mapping[str, str]) -> Parser:
+    """A topic's parser over pinned references ({name: URI}), made once a process."""
+    return _parser(topic, tuple(sorted(pinned.items())))
+
+
 @cache
-def parser(topic: str) -> Parser:
-    """A topic's parser, made once a process."""
-    return Parser(topic)
+def _parser(topic: str, pinned: tuple[tuple[str, str], ...]) -> Parser:
+    return Parser(topic, {name: references.read(uri) for name, uri in pinned})
 
 
 def write_chunk(plan: Plan, chunk: Chunk, records: Records) -> ChunkResult:
     """Parses and writes the records of a chunk; the result names every file that belongs to the slice."""
-    parsed = parser(chunk.topic).parse(records)
+    parsed = parser(chunk.topic, plan.references).parse(records)
     tables = {name: _positioned(plan, chunk, records, parsed, name) for name in parsed.tables}
     tables[DEAD_LETTER] = _dead_letters(plan, chunk, records, parsed)
     files = []

@@ -7,7 +7,8 @@ them without reading YAML again.
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from typing import Any, Literal, Protocol
@@ -23,6 +24,16 @@ POSITION_COLUMNS: tuple[tuple[str, str], ...] = (
     ("offset", "number(18,0)"),
     ("arrival_ts", "timestamp_ntz"),
 )
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """Where a column's value comes from that the event does not carry: `value` of the row of a reference table
+    (include/references) whose first column equals the event's column `key`."""
+
+    reference: str
+    key: str
+    value: str
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,12 @@ class Column:
     maximum: int | None = None
     min_length: int | None = None
     max_length: int | None = None
+    lookup: Lookup | None = None
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether the value stands in the event (or the line) itself."""
+        return not self.is_inherited and self.lookup is None
 
     @property
     def precision(self) -> tuple[int, int]:
@@ -63,14 +80,17 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the topic. `array` is the event's array that its rows come from, None for the event itself."""
+    """A table of the topic. `part` is the event's array, or the one object, that its rows come from; None for the
+    event itself."""
 
     name: str
-    array: str | None
+    part: str | None
     grain: str
     description: str
     columns: tuple[Column, ...]
     expectations: tuple[Expectation, ...]
+    is_object: bool = False
+    is_required: bool = True
     min_items: int = 0
     max_items: int | None = None
 
@@ -105,6 +125,43 @@ class Contract:
     def module(self) -> str:
         """Name of the generated Python module."""
         return self.topic.replace(".", "_")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A table in the warehouse: what the tables of one name come to over all topics. `root` is the table of the events
+    that its rows belong to, itself for an event's own table."""
+
+    table: Table
+    root: str
+    topics: tuple[str, ...]
+
+    @property
+    def is_root(self) -> bool:
+        return self.root == self.table.name
+
+
+def models(contracts: Iterable[Contract] | None = None) -> tuple[Model, ...]:
+    """The models of these contracts (of all that have a module when left out), events before their parts."""
+    found: dict[str, Model] = {}
+    for one in contracts if contracts is not None else map(contract, topics()):
+        for table in one.tables:
+            model = found.get(table.name, Model(table, one.tables[0].name, ()))
+            found[table.name] = replace(
+                model, table=_with_columns_of(model.table, table), topics=(*model.topics, one.topic)
+            )
+    return tuple(found.values())
+
+
+def _with_columns_of(table: Table, other: Table) -> Table:
+    """A table that takes the rows of both: a column is required where both require it."""
+    theirs = {column.name: column for column in other.columns}
+    mine = {column.name for column in table.columns}
+    columns = [
+        replace(c, is_required=c.is_required and c.name in theirs and theirs[c.name].is_required) for c in table.columns
+    ]
+    columns += [replace(column, is_required=False) for column in other.columns if column.name not in mine]
+    return replace(table, columns=tuple(columns))
 
 
 class GeneratedModule(Protocol):

@@ -6,11 +6,12 @@ Every output is a pure function of the YAML files, so a test can compare what is
 from __future__ import annotations
 
 import json
+from dataclasses import MISSING, fields, is_dataclass
+from datetime import datetime
 from pathlib import Path
-from pprint import pformat
 from typing import Any
 
-from include.contracts.contract import Column, Contract, Table
+from include.contracts.contract import Column, Contract, Table, models
 from include.contracts.generate_sql import counts, events, migration, missing, publication
 
 ROOT = Path(__file__).parents[2]
@@ -21,18 +22,20 @@ def outputs(contracts: list[Contract]) -> dict[str, str]:
     """All generated files: path from the repository's root -> content."""
     files = {
         f"{GENERATED}/__init__.py": _index(contracts),
-        "include/sql/migrations/R__contracts.sql": events(contracts),
+        "include/sql/migrations/R__views_events.sql": events(contracts),
     }
     for contract in contracts:
         files[f"{GENERATED}/{contract.module}.py"] = _parser(contract)
         files[f"{GENERATED}/{contract.module}.suite.json"] = _suite(contract)
-        files[f"include/sql/migrations/R__contract_{contract.module}.sql"] = migration(contract)
         files[f"docs/contracts/{contract.topic}.md"] = _page(contract)
-        for table in contract.tables:
-            files[f"include/sql/core/{table.name}.sql"] = publication(contract, table)
-            if table.min_items:
-                files[f"include/sql/core/{table.name}_missing.sql"] = missing(contract, table)
-        files[f"include/sql/core/{contract.tables[0].name}_counts.sql"] = counts(contract)
+    for model in models(contracts):
+        name = model.table.name
+        files[f"include/sql/migrations/R__table_{name}.sql"] = migration(model)
+        files[f"include/sql/core/{name}.sql"] = publication(model)
+        if model.is_root:
+            files[f"include/sql/core/{name}_counts.sql"] = counts(model)
+        elif model.table.min_items:
+            files[f"include/sql/core/{name}_missing.sql"] = missing(model)
     return files
 
 
@@ -54,13 +57,10 @@ _PYTHON_TYPES = {
 
 
 def _parser(contract: Contract) -> str:
-    root, *children = contract.tables
-    structs = [struct for table in children for struct in _structs(table, table.array.title().replace("_", ""), {})]  # type: ignore[union-attr]
-    arrays = {table.array: table for table in children}
-    structs += _structs(root, "Event", arrays)
+    root, *parts = contract.tables
+    structs = [struct for table in parts for struct in _structs(table, _class(str(table.part)), [])]
+    structs += _structs(root, "Event", parts)
     body = "\n\n\n".join(structs)
-    value = pformat(contract, width=116, sort_dicts=False).replace("datetime.datetime(", "datetime(")
-    value = value.replace("datetime.timezone.utc", "UTC")
     return f'''"""{contract.description}
 
 {contract.note}
@@ -74,23 +74,50 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from include.contracts.contract import Column, Contract, Expectation, Table
+from include.contracts.contract import Column, Contract, Expectation, Lookup, Table
 
-__all__ = ["CONTRACT", "Event", "date"]
+__all__ = ["CONTRACT", "Event", "Lookup", "date"]
 
 
 {body}
 
 
-CONTRACT = {value}
+CONTRACT = {_literal(contract)}
 '''
 
 
-def _structs(table: Table, name: str, arrays: dict[str | None, Table]) -> list[str]:
+def _literal(value: Any, indent: str = "") -> str:
+    """A value as Python source: of a dataclass what differs from its defaults."""
+    inner = f"{indent}    "
+    if is_dataclass(value):
+        given = [(f.name, getattr(value, f.name)) for f in fields(value) if _is_told(f.default, getattr(value, f.name))]
+        text = ", ".join(f"{name}={_literal(item, inner)}" for name, item in given)
+        if "\n" not in text and len(indent) + len(type(value).__name__) + len(text) < 100:
+            return f"{type(value).__name__}({text})"
+        lines = "".join(f"{inner}{name}={_literal(item, inner)},\n" for name, item in given)
+        return f"{type(value).__name__}(\n{lines}{indent})"
+    if isinstance(value, tuple) and any(map(is_dataclass, value)):
+        return "(\n" + "".join(f"{inner}{_literal(item, inner)},\n" for item in value) + f"{indent})"
+    if isinstance(value, datetime):
+        return repr(value).removeprefix("datetime.").replace("datetime.timezone.utc", "UTC")
+    if isinstance(value, tuple):
+        return "(" + "".join(f"{_literal(item)}, " for item in value).rstrip() + ")"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def _is_told(default: Any, value: Any) -> bool:
+    return default is MISSING or default != value
+
+
+def _class(field: str) -> str:
+    return field.title().replace("_", "")
+
+
+def _structs(table: Table, name: str, parts: list[Table]) -> list[str]:
     """Struct sources for one table, nested objects first."""
     tree: dict[str, Any] = {}
     for column in table.columns:
-        if column.is_inherited:
+        if not column.is_sent:
             continue
         node: Any = tree
         *above, leaf = column.path.split(".")
@@ -98,11 +125,11 @@ def _structs(table: Table, name: str, arrays: dict[str | None, Table]) -> list[s
             node = node.setdefault(part, {})
         node[leaf] = column
     sources: list[str] = []
-    _struct(tree, name, arrays, sources)
+    _struct(tree, name, parts, sources)
     return sources
 
 
-def _struct(tree: dict[str, Any], name: str, arrays: dict[str | None, Table], sources: list[str]) -> bool:
+def _struct(tree: dict[str, Any], name: str, parts: list[Table], sources: list[str]) -> bool:
     """Appends the struct of one level; returns whether any field in it is required."""
     required: list[str] = []
     optional: list[str] = []
@@ -111,15 +138,22 @@ def _struct(tree: dict[str, Any], name: str, arrays: dict[str | None, Table], so
             line = f"    {field}: {_annotation(node)}"
             (required if node.is_required else optional).append(line)
         elif isinstance(node, dict):
-            inner = f"{name}{field.title().replace('_', '')}"
-            is_required = _struct(node, inner, {}, sources)
+            inner = f"{name}{_class(field)}"
+            is_required = _struct(node, inner, [], sources)
             (required if is_required else optional).append(f"    {field}: {inner}")
-    for array, table in arrays.items():
-        limits = f"min_length={table.min_items}" + (f", max_length={table.max_items}" if table.max_items else "")
-        required.append(f"    {array}: Annotated[list[{str(array).title().replace('_', '')}], Meta({limits})]")
     optional = [f"{line} | None = None" for line in optional]
-    fields = "\n".join(required + optional)
-    sources.append(f"class {name}(Struct, gc=False, forbid_unknown_fields=True):\n{fields}")
+    for part in parts:
+        inner = _class(str(part.part))
+        if part.is_object:
+            default = "" if part.is_required else " | None = None"
+            line = f"    {part.part}: {inner}{default}"
+        else:
+            limits = f"min_length={part.min_items}" + (f", max_length={part.max_items}" if part.max_items else "")
+            default = "" if part.is_required else " = []"
+            line = f"    {part.part}: Annotated[list[{inner}], Meta({limits})]{default}"
+        (required if part.is_required else optional).append(line)
+    body = "\n".join(required + optional)
+    sources.append(f"class {name}(Struct, gc=False, forbid_unknown_fields=True):\n{body}")
     return bool(required)
 
 
@@ -140,7 +174,7 @@ def _annotation(column: Column) -> str:
 
 
 def _suite(contract: Contract) -> str:
-    """Expectations a table: those that follow from the columns, then those that the contract states."""
+    """Expectations of each table: those that follow from the columns, then those that the contract states."""
     suites = {}
     for table in contract.tables:
         rules = []
@@ -193,7 +227,9 @@ def _retention(milliseconds: int) -> str:
 def _demands(column: Column) -> str:
     words = ["required" if column.is_required else "optional"]
     if column.is_inherited:
-        words.append("from the order" if column.name != "event_id" else "from the event")
+        words.append("from the event")
+    if column.lookup:
+        words.append(f"looked up by {column.lookup.key} in include/references/{column.lookup.reference}.csv")
     if column.is_personal:
         words.append("personal")
     if column.enum:
@@ -225,7 +261,7 @@ def write(contracts: list[Contract]) -> list[str]:
 
 def stale(files: dict[str, str]) -> list[str]:
     """Generated files on disk that no contract asks for."""
-    sql = ("include/sql/migrations/R__contract*.sql", "include/sql/core/*.sql")
+    sql = ("include/sql/migrations/R__table_*.sql", "include/sql/core/*.sql")
     patterns = (f"{GENERATED}/*.py", f"{GENERATED}/*.json", *sql, "docs/contracts/*.md")
     found = {str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern)}
     return sorted(found - set(files))

@@ -18,7 +18,19 @@ from open_data_contract_standard.model import (
     SchemaProperty,
 )
 
-from include.contracts.contract import POSITION_COLUMNS, Column, Contract, Expectation, Kind, Table
+from include.contracts.changes import breaking
+from include.contracts.contract import (
+    POSITION_COLUMNS,
+    Column,
+    Contract,
+    Expectation,
+    Kind,
+    Lookup,
+    Table,
+    generated,
+    topics,
+)
+from include.references import REFERENCES, columns_of
 
 FOLDER = Path(__file__).parent
 SQL_TYPES = {
@@ -42,15 +54,38 @@ def read(path: Path) -> Contract:
 
 
 def read_all(folder: Path = FOLDER) -> list[Contract]:
-    """All contracts of a folder, by topic. Raises ContractError when two files describe the same topic or table."""
+    """All contracts of a folder, by topic. Raises ContractError when two topics describe a table that they share
+    differently."""
     contracts = [read(path) for path in sorted(folder.glob("*.yaml"))]
-    seen: dict[str, str] = {}
+    seen: dict[str, tuple[str, Table]] = {}
     for contract in contracts:
-        for name in (contract.topic, *(table.name for table in contract.tables)):
-            if name in seen:
-                raise ContractError(f"{contract.topic}.yaml: {name!r} is already described by {seen[name]}.yaml")
-            seen[name] = contract.topic
+        for table in contract.tables:
+            topic, known = seen.setdefault(table.name, (contract.topic, table))
+            if fault := _difference(known, table):
+                raise ContractError(f"{contract.topic}.yaml: schema.{table.name}: {fault} in {topic}.yaml")
     return contracts
+
+
+def refuse_breaking(contracts: list[Contract]) -> None:
+    """Raises ContractError when a contract breaks with the version of it that `make contract` wrote last."""
+    for new in contracts:
+        if new.topic in topics() and (found := breaking(generated(new.topic).CONTRACT, new)):
+            raise ContractError(
+                f"{new.topic}.yaml: {found[0]}: a breaking change. Stored events and their readers know the old one: "
+                "add an optional column, or describe a new topic"
+            )
+
+
+def _difference(known: Table, table: Table) -> str:
+    """Why two tables of one name cannot share rows; empty when they can."""
+    if (known.part, known.grain) != (table.part, table.grain):
+        mine, theirs = (f"{one.grain!r} of {one.part or 'the event'}" for one in (table, known))
+        return f"its rows are {mine}, but {theirs}"
+    types = {column.name: column.sql_type for column in known.columns}
+    for column in table.columns:
+        if types.get(column.name, column.sql_type) != column.sql_type:
+            return f"column {column.name} is {column.sql_type}, but {types[column.name]}"
+    return ""
 
 
 class _Reader:
@@ -82,8 +117,8 @@ class _Reader:
         event = odcs.schema_[0]
         tables = [self.table(event, None, event.properties or [], ())]
         for prop in event.properties or []:
-            if prop.logicalType == "array":
-                tables.append(self.child(prop, tables[0]))
+            if _is_part(prop):
+                tables.append(self.part(prop, tables[0]))
         names = {column.name: column for column in tables[0].columns}
         for name, kind in (("event_id", "string"), ("event_ts", "timestamp")):
             if name not in names or names[name].kind != kind or not names[name].is_required:
@@ -121,30 +156,41 @@ class _Reader:
             raise self.fail(place, f"{value} is no time with a zone; write 2009-01-01T00:00:00Z")
         return moment
 
-    def child(self, array: SchemaProperty, root: Table) -> Table:
-        place = f"schema.{root.name}.{array.name}"
-        if array.items is None or array.items.logicalType != "object" or not array.physicalName:
+    def part(self, prop: SchemaProperty, root: Table) -> Table:
+        """The table of an array, or of an object with a physicalName."""
+        place = f"schema.{root.name}.{prop.name}"
+        is_object = prop.logicalType == "object"
+        items = prop if is_object else prop.items
+        if items is None or items.logicalType != "object" or not prop.physicalName:
             raise self.fail(place, "an array needs physicalName (its table) and items of logicalType object")
         inherits: list[str] = []
-        for prop in array.customProperties or []:
-            if prop.property == "inherits":
-                inherits = list(prop.value or [])
+        for custom in prop.customProperties or []:
+            if custom.property == "inherits":
+                inherits = list(custom.value or [])
         parents = {column.name: column for column in root.columns}
         if unknown := set(inherits) - set(parents):
             raise self.fail(f"{place}.inherits", f"{', '.join(sorted(unknown))} is no column of {root.name}")
-        columns = tuple(replace(parents[name], is_inherited=True) for name in inherits)
-        items = array.items
+        if missing := {"event_id", "event_ts"} - set(inherits):
+            raise self.fail(f"{place}.inherits", f"{', '.join(sorted(missing))} is missing: rows are found by it")
+        columns = tuple(replace(parents[name], is_inherited=True, lookup=None) for name in inherits)
         shell = SchemaObject(
-            name=array.name, physicalName=array.physicalName, description=items.description, quality=items.quality
+            name=prop.name, physicalName=prop.physicalName, description=items.description, quality=items.quality
         )
-        options = dict(array.logicalTypeOptions or {})
-        if unknown := set(options) - {"minItems", "maxItems"}:
-            raise self.fail(place, f"{', '.join(sorted(unknown))} is not understood for an array")
-        table = self.table(shell, array.name, items.properties or [], columns)
-        return replace(table, min_items=options.get("minItems", 0), max_items=options.get("maxItems"))
+        options = dict(prop.logicalTypeOptions or {})
+        if unknown := set(options) - (set() if is_object else {"minItems", "maxItems"}):
+            raise self.fail(place, f"{', '.join(sorted(unknown))} is not understood for an {prop.logicalType}")
+        table = self.table(shell, str(prop.name), items.properties or [], columns)
+        return replace(
+            table,
+            grain=f"One row per event with {prop.name}." if is_object else table.grain,
+            is_object=is_object,
+            is_required=bool(prop.required),
+            min_items=int(bool(prop.required)) if is_object else options.get("minItems", 0),
+            max_items=None if is_object else options.get("maxItems"),
+        )
 
     def table(
-        self, obj: SchemaObject, array: str | None, properties: list[SchemaProperty], inherited: tuple[Column, ...]
+        self, obj: SchemaObject, part: str | None, properties: list[SchemaProperty], inherited: tuple[Column, ...]
     ) -> Table:
         name = obj.physicalName or str(obj.name)
         if not name.isidentifier():
@@ -153,15 +199,19 @@ class _Reader:
             )
         columns = [*inherited]
         for prop in properties:
-            if prop.logicalType != "array":
+            if not _is_part(prop):
                 columns.extend(self.columns(prop, f"schema.{name}", (), required=True))
         names = [column.name for column in columns] + [column for column, _ in POSITION_COLUMNS]
         if doubles := {column for column in names if names.count(column) > 1}:
             raise self.fail(f"schema.{name}", f"column names stand twice: {', '.join(sorted(doubles))}")
+        for column in columns:
+            if column.lookup and column.lookup.key not in names:
+                place = f"schema.{name}.{column.name}.transformSourceObjects"
+                raise self.fail(place, f"{column.lookup.key!r} is no column of {name}")
         return Table(
             name=name,
-            array=array,
-            grain=obj.dataGranularityDescription or f"One row per item of {array}.",
+            part=part,
+            grain=obj.dataGranularityDescription or f"One row per item of {part}.",
             description=obj.description or "",
             columns=tuple(columns),
             expectations=tuple(self.expectation(rule, f"schema.{name}.quality", names) for rule in obj.quality or []),
@@ -215,8 +265,23 @@ class _Reader:
                 maximum=options.get("maximum", limit if is_integer else None),
                 min_length=options.get("minLength"),
                 max_length=digits if kind == "string" else None,
+                lookup=self.lookup(prop, place, kind),
             )
         ]
+
+    def lookup(self, prop: SchemaProperty, place: str, kind: str) -> Lookup | None:
+        """The reference that a property is looked up in: transformSourceObjects names its key, transformLogic
+        `reference.column`."""
+        if not prop.transformLogic:
+            return None
+        reference, _, value = prop.transformLogic.partition(".")
+        if reference not in REFERENCES or value not in columns_of(reference)[1:]:
+            known = ", ".join(f"{name}.{column}" for name in REFERENCES for column in columns_of(name)[1:])
+            raise self.fail(f"{place}.transformLogic", f"{prop.transformLogic!r} is not one of {known}")
+        if kind != "string" or prop.required or len(prop.transformSourceObjects or []) != 1:
+            message = "what is looked up is an optional string with one column in transformSourceObjects"
+            raise self.fail(place, message)
+        return Lookup(reference, str(prop.transformSourceObjects[0]), value)  # type: ignore[index]
 
     def expectation(self, rule: DataQuality, place: str, columns: list[str]) -> Expectation:
         place = f"{place}.{rule.name}"
@@ -230,6 +295,11 @@ class _Reader:
             raise self.fail(place, f"column {kwargs['column']!r} is not in the table")
         severity: Literal["error", "warning"] = "error" if rule.severity == "error" else "warning"
         return Expectation(str(rule.name), str(body["type"]), kwargs, severity, rule.description or "")
+
+
+def _is_part(prop: SchemaProperty) -> bool:
+    """Whether a property becomes a table of its own."""
+    return prop.logicalType == "array" or (prop.logicalType == "object" and bool(prop.physicalName))
 
 
 def kind_of(text: str) -> Kind:

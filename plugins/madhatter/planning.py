@@ -27,7 +27,7 @@ class PlanSlice(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         from airflow.sdk.exceptions import AirflowFailException
 
-        from include import storage
+        from include import references, storage
         from include.beam.plan import Manifest, Plan, cut
         from include.contracts.contract import topics
         from madhatter import kafka, ledger, slices, warehouse
@@ -50,7 +50,10 @@ class PlanSlice(BaseOperator):
                 raise AirflowFailException(str(error)) from error  # the log does not mend itself
             size = settings().chunk_size
             chunks = [k for c in planned.claims for k in cut(c.topic, c.partition, c.start, c.end, size)]
-            uri = Plan(slice_id, settings().store, tuple(chunks)).write()
+            # Planned again, a slice is enriched from what it was enriched from at first.
+            known = Plan.uri(settings().store, slice_id)
+            pinned = Plan.read(known).references if storage.exists(known) else references.pin(settings().store)
+            uri = Plan(slice_id, settings().store, tuple(chunks), pinned).write()
             # Without its manifest a finished job does not count: whoever clears from here wants it computed again.
             manifest = Manifest.uri(settings().store, slice_id)
             storage.remove(manifest)

@@ -17,7 +17,8 @@ class PublishFault(RuntimeError):
 
 
 class PublishSlice(BaseOperator):
-    """Makes the slice visible, once; run again it gives the same content. Returns what came in."""
+    """Makes the slice visible, once; run again it gives the same content. Returns what came in, with all hours whose
+    marts were computed."""
 
     template_fields = ("slice",)
 
@@ -40,6 +41,7 @@ class PublishSlice(BaseOperator):
                     raise
                 self.log.warning("the reply to COMMIT was lost; the ledger says that slice %s is committed", slice_id)
         with warehouse.session(context) as session:
+            hours = touched_hours(session, slice_id)
             ledger.record_seconds(session, slice_id, "publish", time.monotonic() - began)
             (counts,) = session.rows(
                 "select delivered, published, duplicates, dead_letters, erased, holes "
@@ -47,7 +49,7 @@ class PublishSlice(BaseOperator):
                 slice_id=slice_id,
             )
         self.log.info("slice %s: %s", slice_id, ", ".join(f"{name} {value}" for name, value in counts.items()))
-        return dict(self.slice)
+        return {**self.slice, "hours": hours}
 
     def _is_committed(self, slice_id: str) -> bool:
         from madhatter import ledger, warehouse
@@ -61,7 +63,7 @@ def publish(warehouse: Warehouse, slice_id: str, hours: list[str]) -> None:
     """All of the publication but BEGIN and COMMIT: DML only. hours: event hours of the slice, ISO.
 
     Raises PublishFault, to be rolled back, when the slice is held or an equation is false."""
-    from include.contracts.contract import contract, topics
+    from include.contracts.contract import models
     from madhatter import ledger
     from madhatter.warehouse import json_list, sql_files
 
@@ -75,11 +77,11 @@ def publish(warehouse: Warehouse, slice_id: str, hours: list[str]) -> None:
         "select distinct date_trunc('hour', event_ts) as event_hour from ops.event where slice_id = :slice_id",
         slice_id=slice_id,
     )
-    touched = sorted({*hours, *(row["event_hour"].isoformat() for row in before)})
+    before += warehouse.rows_of_file("ops/hours_of_changed_products.sql", slice_id=slice_id)
+    touched = {*hours, *_hours(before)}
     days = [date.fromisoformat(hour[:10]) for hour in touched] or [date(1970, 1, 1)]
     parameters = {
         "slice_id": slice_id,
-        "hours": json_list(touched),
         "first_day": min(days).isoformat(),
         "past_last_day": (max(days) + timedelta(days=1)).isoformat(),
     }
@@ -88,13 +90,14 @@ def publish(warehouse: Warehouse, slice_id: str, hours: list[str]) -> None:
         slice_id=slice_id,
     )
     faults: list[Row] = []
-    for topic in topics():
-        tables = contract(topic).tables
-        for table in tables:
-            warehouse.run_file(f"core/{table.name}.sql", **parameters)
-            if table.min_items:
-                faults += warehouse.rows_of_file(f"core/{table.name}_missing.sql", **parameters)
-        for row in warehouse.rows_of_file(f"core/{tables[0].name}_counts.sql", **parameters):
+    for model in models():
+        name = model.table.name
+        warehouse.run_file(f"core/{name}.sql", **parameters)
+        if not model.is_root:
+            if model.table.min_items:
+                faults += warehouse.rows_of_file(f"core/{name}_missing.sql", **parameters)
+            continue
+        for row in warehouse.rows_of_file(f"core/{name}_counts.sql", **parameters):
             warehouse.run(
                 "update ops.slice_partition set published = :published, duplicates = :duplicates, erased = :erased "
                 "where slice_id = :slice_id and topic = :topic and partition = :partition",
@@ -102,8 +105,12 @@ def publish(warehouse: Warehouse, slice_id: str, hours: list[str]) -> None:
                 **{name: row[name] for name in ("published", "duplicates", "erased", "topic", "partition")},
             )
     warehouse.run_file("ops/dead_letter.sql", **parameters)
-    for name in [*sql_files("dimensions"), *sql_files("marts/hour")]:
+    for name in sql_files("dimensions"):
         warehouse.run_file(name, **parameters)
+    # A change of a product that came late moves the sales of the hours since.
+    touched |= _hours(warehouse.rows_of_file("ops/hours_of_changed_products.sql", slice_id=slice_id))
+    compute_hours(warehouse, sorted(touched))
+    warehouse.run_file("ops/slice_hour.sql", slice_id=slice_id, hours=json_list(sorted(touched)))
     faults += warehouse.rows_of_file("ops/faults.sql", **parameters)
     if faults:
         words = "; ".join(f"{row['topic']}[{row['partition']}]: {row['fault']}" for row in faults[:10])
@@ -112,6 +119,23 @@ def publish(warehouse: Warehouse, slice_id: str, hours: list[str]) -> None:
         "update ops.slice set state = 'committed', committed_ts = sysdate() where slice_id = :slice_id",
         slice_id=slice_id,
     )
+
+
+def compute_hours(warehouse: Warehouse, hours: list[str]) -> None:
+    """Computes the hour marts of event hours (ISO) anew from core. Call it in a transaction."""
+    from madhatter.warehouse import json_list, sql_files
+
+    for name in sql_files("marts/hour"):
+        warehouse.run_file(name, hours=json_list(hours))
+
+
+def touched_hours(warehouse: Warehouse, slice_id: str) -> list[str]:
+    """The event hours (ISO) whose marts a publication of the slice computed."""
+    return sorted(_hours(warehouse.rows("select event_hour from ops.slice_hour where slice_id = :s", s=slice_id)))
+
+
+def _hours(rows: list[Row]) -> set[str]:
+    return {row["event_hour"].isoformat() for row in rows}
 
 
 def roll_up(warehouse: Warehouse, days: list[str]) -> None:

@@ -24,7 +24,8 @@ class StagingMismatch(RuntimeError):
 
 
 class StageSlice(BaseOperator):
-    """Loads the slice named by `slice` (PlanSlice's result); returns it with the event hours it touches."""
+    """Loads the slice named by `slice` (PlanSlice's result); returns it with the event hours and the topics that
+    it has rows of."""
 
     template_fields = ("slice",)
 
@@ -49,7 +50,7 @@ class StageSlice(BaseOperator):
         files = [file for result in manifest.results for file in result.files]
         rows = sum(file.rows for file in files)
         self.log.info("slice %s: %s rows of %s files in %s hours", slice_id, rows, len(files), len(manifest.hours()))
-        return {**self.slice, "hours": manifest.hours()}
+        return {**self.slice, "hours": manifest.hours(), "topics": manifest.topics()}
 
 
 def stage(warehouse: Warehouse, store: str, manifest: Manifest) -> None:
@@ -57,21 +58,15 @@ def stage(warehouse: Warehouse, store: str, manifest: Manifest) -> None:
 
     Raises StagingMismatch when a file is missing from the load or has other rows than the manifest says."""
     from include.beam.plan import slice_folder
-    from include.contracts.contract import contract, topics
+    from include.contracts.contract import models
 
-    tables = [table.name for topic in topics() for table in contract(topic).tables] + ["dead_letter"]
+    tables = [*(model.table.name for model in models()), "dead_letter"]
     for table in tables:
         warehouse.run(f"delete from staging.{table} where slice_id = :slice_id", slice_id=manifest.slice_id)
         files = manifest.files(table)
         for first in range(0, len(files), MAX_FILES):
             _copy(warehouse, slice_folder(store, manifest.slice_id), table, files[first : first + MAX_FILES])
-    warehouse.run("delete from ops.slice_hour where slice_id = :slice_id", slice_id=manifest.slice_id)
-    warehouse.run(
-        "insert into ops.slice_hour (slice_id, event_hour) "
-        "select :slice_id, value::timestamp_ntz from table(flatten(input => parse_json(:hours)))",
-        slice_id=manifest.slice_id,
-        hours=_json(manifest.hours()),
-    )
+    warehouse.run_file("ops/slice_hour.sql", slice_id=manifest.slice_id, hours=_json(manifest.hours()))
     warehouse.run(
         "update ops.slice set hours_touched = :hours where slice_id = :slice_id",
         hours=len(manifest.hours()),

@@ -7,19 +7,35 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from include import references
 from include.beam.plan import Manifest, Plan, cut
 from include.beam.sink import write_chunk
 from include.beam.source import Records
+from include.contracts.contract import models
 from madhatter import ledger, publish, slices, staging
+from madhatter.slices import Place
 from madhatter.warehouse import Warehouse
 
 TOPIC = "sales.orders"
 LINE = {"line_no": 1, "product_id": "22752", "description": "SET 7 BABUSHKA NESTING BOXES"}
+MODELS = tuple(model.table.name for model in models())
 TABLES = {
-    "core": ("order_header", "order_line", "product", "customer"),
-    "marts": ("sales_hourly", "sales_daily", "product_daily"),
+    "core": (*MODELS, "product", "customer"),
+    "marts": (
+        "sales_hourly",
+        "sales_category_hourly",
+        "sales_daily",
+        "product_daily",
+        "session",
+        "funnel_hourly",
+        "performance_hourly",
+        "performance_daily",
+        "stock_hourly",
+        "sensor_hourly",
+        "support_hourly",
+    ),
     "ops": ("slice", "slice_partition", "slice_hour", "dead_letter", "erased", "day"),
-    "staging": ("order_header", "order_line", "dead_letter"),
+    "staging": (*MODELS, "dead_letter", "session_scope"),
 }
 CLOCK_COLUMNS = ("planned_ts", "committed_ts", "taken_ts", "rolled_up_ts")
 
@@ -49,26 +65,26 @@ class Chain:
     def __init__(self, warehouse: Warehouse, folder: Path, partitions: int = 2, chunk_size: int = 5) -> None:
         self.warehouse, self.store, self.chunk_size = warehouse, folder.as_uri(), chunk_size
         self.folder = folder
-        self.log: dict[int, list[bytes | None]] = {partition: [] for partition in range(partitions)}
+        self.log: dict[Place, list[bytes | None]] = {(TOPIC, partition): [] for partition in range(partitions)}
 
-    def send(self, partition: int, *values: bytes | None) -> None:
-        self.log[partition] += values
+    def send(self, partition: int, *values: bytes | None, topic: str = TOPIC) -> None:
+        self.log.setdefault((topic, partition), []).extend(values)
 
     def plan(self, slice_id: str, warehouse: Warehouse | None = None) -> ledger.Slice:
-        now = {(TOPIC, p): slices.PartitionLog("id", 0, 0, len(log), None) for p, log in self.log.items()}
+        now = {place: slices.PartitionLog("id", 0, 0, len(log), None) for place, log in self.log.items()}
         window = (datetime(2011, 1, 4, 10, tzinfo=UTC), datetime(2011, 1, 4, 11, tzinfo=UTC))
         planned = ledger.plan(
             warehouse or self.warehouse, slice_id, "hour", window, lambda last: slices.claim(now, last)
         )
         chunks = [k for c in planned.claims for k in cut(c.topic, c.partition, c.start, c.end, self.chunk_size)]
-        Plan(slice_id, self.store, tuple(chunks)).write()
+        Plan(slice_id, self.store, tuple(chunks), references.pin(self.store)).write()
         return planned
 
     def transform(self, slice_id: str) -> Manifest:
         planned = Plan.read(f"{self.store}/slices/{slice_id}/plan.json")
         results = []
         for chunk in planned.chunks:
-            values = self.log[chunk.partition][chunk.start : chunk.end]
+            values = self.log[chunk.topic, chunk.partition][chunk.start : chunk.end]
             records = Records()
             for offset, value in enumerate(values, chunk.start):
                 if value is not None:

@@ -19,7 +19,7 @@ AUDIT = """
 import json, sys
 from dataclasses import asdict
 from madhatter.audit import audit
-found = {name: [asdict(rule) for rule in audit("snowflake_default", name)] for name in sys.argv[1:]}
+found = {name: [asdict(rule) for rule in audit("snowflake_default", name, ["sales.orders"])] for name in sys.argv[1:]}
 print("FOUND" + json.dumps(found))
 """
 

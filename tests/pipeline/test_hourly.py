@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from confluent_kafka import Producer, TopicPartition
 
+from include import references
 from include.beam import hourly, source
 from include.beam.plan import Chunk, Manifest, Plan, cut
-from include.contracts.contract import topics
 from madhatter import kafka, slices
 from tests.bad_events import GOOD
 from tests.stand_ins import Broker, free_ports, until
@@ -51,7 +51,7 @@ class Sender:
 @pytest.fixture(scope="module")
 def sent(broker: Broker) -> Sent:
     """What the topic holds for a reader of committed records: partition -> (offset, value). Partition 2 is empty."""
-    kafka.create_topics(broker.admin, topics())
+    kafka.create_topics(broker.admin, [TOPIC])
     sender = Sender(broker.bootstrap)
     sender.send(0, event("A1"), event("A2"), b"{broken", event("A1"))  # 0..3, marker at 4
     sender.send(0, event("X1"), event("X2"), event("X3"), commit=False)  # 5..7, marker at 8
@@ -76,14 +76,14 @@ def sent(broker: Broker) -> Sent:
 
 
 def read_log(broker: Broker) -> dict[slices.Place, slices.PartitionLog]:
-    return kafka.read_log(broker.admin, topics(), datetime.now(UTC) + timedelta(hours=1))
+    return kafka.read_log(broker.admin, [TOPIC], datetime.now(UTC) + timedelta(hours=1))
 
 
 def plan(broker: Broker, store: Path, size: int = 5) -> Plan:
     """A plan of the whole topic."""
     claims = slices.claim(read_log(broker), {})
     chunks = [chunk for c in claims for chunk in cut(c.topic, c.partition, c.start, c.end, size)]
-    return Plan("hour-20110104t100000", store.as_uri(), tuple(chunks))
+    return Plan("hour-20110104t100000", store.as_uri(), tuple(chunks), references.pin(store.as_uri()))
 
 
 def run(broker: Broker, planned: Plan) -> Manifest:
@@ -93,7 +93,7 @@ def run(broker: Broker, planned: Plan) -> Manifest:
 
 def failure(bootstrap: str, store: Path, *chunks: Chunk) -> str:
     """What a run over these chunks fails with; asserts that it leaves no manifest and no half file."""
-    planned = Plan("hour-failing", store.as_uri(), chunks)
+    planned = Plan("hour-failing", store.as_uri(), chunks, references.pin(store.as_uri()))
     with pytest.raises(Exception) as raised:
         hourly.main(["--plan", planned.write(), "--bootstrap_servers", bootstrap, "--runner=FnApiRunner"])
     assert [path for path in store.rglob("*") if path.suffix == ".part"] == []
@@ -197,13 +197,13 @@ def test_other_chunks_give_the_same_rows(broker: Broker, done: Done, tmp_path: P
 
 
 def test_empty_slice_has_a_manifest(broker: Broker, tmp_path: Path) -> None:
-    assert run(broker, Plan("hour-empty", tmp_path.as_uri(), ())).results == ()
+    assert run(broker, Plan("hour-empty", tmp_path.as_uri(), (), {})).results == ()
 
 
 @pytest.mark.usefixtures("sent")
 def test_holes_at_both_ends_of_a_chunk_are_counted(broker: Broker, tmp_path: Path) -> None:
     chunks = (Chunk(TOPIC, 0, 4, 9), Chunk(TOPIC, 0, 8, 10), Chunk(TOPIC, 0, 10, 12))
-    manifest = run(broker, Plan("hour-holes", tmp_path.as_uri(), chunks))
+    manifest = run(broker, Plan("hour-holes", tmp_path.as_uri(), chunks, references.pin(tmp_path.as_uri())))
     found = {result.chunk.start: (result.delivered, result.holes) for result in manifest.results}
     assert found == {4: (0, 5), 8: (1, 1), 10: (1, 1)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -74,43 +74,6 @@ def events(chain: Chain) -> list[dict[str, Any]]:
                 event = json.loads(value, parse_float=Decimal)
                 found.setdefault(event["event_id"], event)
     return list(found.values())
-
-
-def versions(observed: list[tuple[str, str, str]]) -> list[tuple[str, str, datetime, datetime | None, bool]]:
-    """SCD2 of (key, event_ts, value): the largest value of a moment holds until the next different one."""
-    at: dict[str, dict[datetime, str]] = defaultdict(dict)
-    for key, event_ts, value in observed:
-        moment = datetime.fromisoformat(event_ts.removesuffix("Z"))
-        at[key][moment] = max(value, at[key].get(moment, ""))
-    found = []
-    for key, values in at.items():
-        kept: list[tuple[datetime, str]] = []
-        for moment in sorted(values):
-            if not kept or kept[-1][1] != values[moment]:
-                kept.append((moment, values[moment]))
-        ends = [moment for moment, _ in kept[1:]]
-        for (start, value), end in zip(kept, [*ends, None], strict=True):
-            found.append((key, value, start, end, end is None))
-    return sorted(found, key=lambda row: row[:3])
-
-
-def test_product_versions_are_those_of_the_whole_history(random_chain: Chain) -> None:
-    observed = [
-        (line["product_id"], event["event_ts"], line["description"])
-        for event in events(random_chain)
-        for line in event["lines"]
-        if line["description"] and line["unit_price"] > 0
-    ]
-    rows = random_chain.warehouse.rows("select * from core.product")
-    found = [(r["product_id"], r["product_name"], r["valid_from_ts"], r["valid_to_ts"], r["is_current"]) for r in rows]
-    assert sorted(found, key=lambda row: row[:3]) == versions(observed)
-
-
-def test_customer_versions_are_those_of_the_whole_history(random_chain: Chain) -> None:
-    observed = [(e["customer_id"], e["event_ts"], e["country"]) for e in events(random_chain) if e["customer_id"]]
-    rows = random_chain.warehouse.rows("select * from core.customer")
-    found = [(r["customer_id"], r["country"], r["valid_from_ts"], r["valid_to_ts"], r["is_current"]) for r in rows]
-    assert sorted(found, key=lambda row: row[:3]) == versions(observed)
 
 
 MEASURES = ("orders", "return_orders", "units", "gross_sales", "returned_sales", "net_sales")

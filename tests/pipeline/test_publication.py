@@ -88,7 +88,7 @@ def test_publishing_again_changes_nothing(chain: Chain) -> None:
 def test_slice_that_lost_an_event_of_an_hour_recomputes_that_hour(chain: Chain) -> None:
     chain.send(0, order("A", "2011-01-04T09:00:00Z"), order("B", "2011-01-04T10:00:00Z"))
     chain.run(FIRST)
-    chain.log[0][0] = b"junk"  # as if its contract had become stricter
+    chain.log[TOPIC, 0][0] = b"junk"  # as if its contract had become stricter
     chain.transform(FIRST)
     chain.stage(FIRST)
     chain.publish(FIRST)
@@ -147,7 +147,7 @@ Tamper = Callable[[Chain, Manifest], None]
         (_delete_a_staged_dead_letter, r"sales\.orders\[0\]: 0 dead letters are stored, the manifest has 1"),
         (_claim_one_more_hole, r"sales\.orders\[1\]: delivered 1 and 1 holes are not the 1 offsets"),
         (_claim_one_more_delivered, r"sales\.orders\[0\]: delivered 4 and 0 holes are not the 3 offsets"),
-        (_put_an_event_into_core_twice, r"order:A of 2011-01-04 is in core 2 times"),
+        (_put_an_event_into_core_twice, r"order:A of 2011-01-04 is in core\.order_header 2 times"),
     ],
 )
 def test_false_equation_is_named_and_rolls_everything_back(chain: Chain, tamper: Tamper, words: str) -> None:
@@ -321,18 +321,3 @@ def test_planned_slice_is_returned_as_it_is_when_the_log_has_grown(chain: Chain)
     chain.send(0, order("B"))
     assert chain.plan(FIRST) == planned
     assert [(c.start, c.end) for c in chain.plan(SECOND).claims] == [(1, 2), (0, 0)]
-
-
-def test_late_change_of_a_name_is_placed_between_the_versions_around_it(chain: Chain) -> None:
-    chain.send(0, order("A", "2011-01-04T08:00:00Z", description="OLD"))
-    chain.send(0, order("B", "2011-01-04T12:00:00Z", description="OLD"))
-    chain.run(FIRST)
-    chain.send(0, order("C", "2011-01-04T10:00:00Z", description="NEW"))
-    chain.run(SECOND)
-    rows = chain.warehouse.rows("select * from core.product order by valid_from_ts")
-    eight, ten, twelve = (datetime(2011, 1, 4, hour) for hour in (8, 10, 12))
-    assert [(r["product_name"], r["valid_from_ts"], r["valid_to_ts"], r["is_current"]) for r in rows] == [
-        ("OLD", eight, ten, False),
-        ("NEW", ten, twelve, False),
-        ("OLD", twelve, None, True),
-    ]

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from include.contracts import generate, odcs
-from include.contracts.contract import contract, topics
+from include.contracts.contract import contract, models, topics
 
 ORDERS = odcs.FOLDER / "sales.orders.yaml"
 Change = Callable[[dict[str, Any]], None]
@@ -59,7 +59,7 @@ def test_generated_module_holds_the_contract_that_the_file_describes() -> None:
 
 
 def test_unknown_topic_is_an_error_that_names_the_known_ones() -> None:
-    with pytest.raises(LookupError, match=r"'sales\.refunds'.*known are sales\.orders"):
+    with pytest.raises(LookupError, match=r"'sales\.refunds'.*known are .*sales\.orders"):
         contract("sales.refunds")
 
 
@@ -69,7 +69,8 @@ def _rename_a_line_column(raw: dict[str, Any]) -> None:
 
 def _remove_event_id(raw: dict[str, Any]) -> None:
     raw["schema"][0]["properties"].remove(properties(raw)["event_id"])
-    properties(raw)["lines"]["customProperties"][0]["value"].remove("event_id")
+    for part in ("lines", "payments"):
+        properties(raw)[part]["customProperties"][0]["value"].remove("event_id")
 
 
 ERRORS: list[tuple[str, Change, str]] = [
@@ -92,7 +93,7 @@ ERRORS: list[tuple[str, Change, str]] = [
     (
         "event_id is missing",
         _remove_event_id,
-        r"schema\.order_header: a required string property event_id is needed",
+        r"schema\.order_header\.lines\.inherits: event_id is missing: rows are found by it",
     ),
     (
         "event_id is optional",
@@ -161,6 +162,21 @@ ERRORS: list[tuple[str, Change, str]] = [
         r"customProperties\.acceptedFrom: long ago is no time with a zone",
     ),
     (
+        "a lookup in no reference",
+        lambda raw: properties(raw)["region"].update(transformLogic="country.continent"),
+        r"schema\.order_header\.region\.transformLogic: 'country\.continent' is not one of country\.country_code, ",
+    ),
+    (
+        "a lookup by no column",
+        lambda raw: properties(raw)["region"].update(transformSourceObjects=["town"]),
+        r"schema\.order_header\.region\.transformSourceObjects: 'town' is no column of order_header",
+    ),
+    (
+        "a lookup that is required",
+        lambda raw: properties(raw)["region"].update(required=True),
+        r"schema\.order_header\.region: what is looked up is an optional string",
+    ),
+    (
         "an array without a table",
         lambda raw: properties(raw)["lines"].pop("physicalName"),
         r"schema\.order_header\.lines: an array needs physicalName",
@@ -191,12 +207,92 @@ def test_file_that_is_no_mapping_is_named(tmp_path: Path, text: str) -> None:
         odcs.read(path)
 
 
-def test_two_contracts_of_one_table_are_refused(tmp_path: Path) -> None:
+def _lengthen_channel(raw: dict[str, Any]) -> None:
+    properties(raw)["channel"]["physicalType"] = "varchar(17)"
+
+
+def _change_grain(raw: dict[str, Any]) -> None:
+    raw["schema"][0]["dataGranularityDescription"] = "One row per refund."
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_lengthen_channel, r"column channel is varchar\(17\), but varchar\(16\) in sales\.orders\.yaml"),
+        (
+            _change_grain,
+            r"its rows are 'One row per refund\.' of the event, but 'One row per order\.' of the event in ",
+        ),
+    ],
+)
+def test_two_topics_that_describe_a_table_differently_are_refused(tmp_path: Path, change: Change, words: str) -> None:
     raw = yaml.safe_load(changed(tmp_path, lambda _: None).read_text())
     raw["id"] = "sales.refunds"
+    change(raw)
     (tmp_path / "sales.refunds.yaml").write_text(yaml.safe_dump(raw))
-    with pytest.raises(odcs.ContractError, match=r"sales\.refunds\.yaml: 'order_header' is already .* sales\.orders"):
+    with pytest.raises(odcs.ContractError, match=rf"^sales\.refunds\.yaml: schema\.order_header: {words}"):
         odcs.read_all(tmp_path)
+
+
+def test_table_of_two_topics_has_the_columns_of_both_and_requires_what_both_require() -> None:
+    (interaction,) = [model for model in models() if model.table.name == "interaction"]
+    assert interaction.topics == ("mobile.interactions", "web.interactions")
+    required = {column.name: column.is_required for column in interaction.table.columns}
+    assert required["page"]
+    assert not required["app_version"], "the web may leave it out"
+
+
+def _remove(name: str) -> Change:
+    return lambda raw: raw["schema"][0]["properties"].remove(properties(raw)[name])
+
+
+def _add_required(raw: dict[str, Any]) -> None:
+    till = {"name": "till", "logicalType": "string", "physicalType": "varchar(8)", "required": True}
+    raw["schema"][0]["properties"].append(till | {"description": "Till.", "examples": ["7"]})
+
+
+BREAKING: list[tuple[str, Change, str]] = [
+    (
+        "type",
+        lambda raw: line_properties(raw)["unit_price"].update(physicalType="number(14,3)"),
+        r"schema\.order_line\.unit_price: number\(12,3\) became number\(14,3\)",
+    ),
+    ("required column removed", _remove("currency"), r"schema\.order_header\.currency: it was required and is gone"),
+    ("required column added", _add_required, r"schema\.order_header\.till: it is new and required"),
+    (
+        "required from now on",
+        lambda raw: properties(raw)["session_id"].update(required=True),
+        r"schema\.order_header\.session_id: it was optional and became required",
+    ),
+    (
+        "enum value removed",
+        lambda raw: properties(raw)["channel"]["enum"].pop(),
+        r"schema\.order_header\.channel: store is no value any more",
+    ),
+    (
+        "field of the event renamed",
+        lambda raw: properties(raw)["channel"].update(name="way", physicalName="channel"),
+        r"schema\.order_header\.channel: it was channel of the event and became way",
+    ),
+    ("table removed", _remove("payments"), r"schema\.payment: the table is gone"),
+    (
+        "fewer partitions",
+        lambda raw: custom(raw, "partitions").update(value=3),
+        r"customProperties\.partitions: 4 became 3, but Kafka never removes one",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), [one[1:] for one in BREAKING], ids=[one[0] for one in BREAKING])
+def test_breaking_change_is_refused_with_its_place_and_what_to_do(tmp_path: Path, change: Change, words: str) -> None:
+    read = odcs.read(changed(tmp_path, change))
+    with pytest.raises(odcs.ContractError, match=rf"^sales\.orders\.yaml: {words}.*a breaking change\..* a new topic"):
+        odcs.refuse_breaking([read])
+
+
+@pytest.mark.parametrize("change", [_remove("session_id"), lambda raw: custom(raw, "partitions").update(value=8)])
+def test_change_that_old_events_survive_is_accepted(tmp_path: Path, change: Change) -> None:
+    odcs.refuse_breaking([odcs.read(changed(tmp_path, change))])
 
 
 def test_contract_command_ends_with_the_error_and_writes_nothing(tmp_path: Path) -> None:
@@ -219,7 +315,7 @@ def test_new_optional_column_reaches_struct_tables_publication_and_page(tmp_path
         for path, text in after.items()
         if text != before[path]
     }
-    migration = added["include/sql/migrations/R__contract_sales_orders.sql"]
+    migration = added["include/sql/migrations/R__table_order_header.sql"]
     assert migration.count("voucher varchar(12),") == 2
     for table in ("staging.order_header", "core.order_header"):
         assert f"alter table {table} add column if not exists voucher varchar(12);" in migration

@@ -87,7 +87,7 @@ def test_chunks_cover_their_offsets_without_gap_or_overlap(start: int, length: i
 
 
 def test_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
-    plan = Plan("hour-1", tmp_path.as_uri(), CHUNKS)
+    plan = Plan("hour-1", tmp_path.as_uri(), CHUNKS, {"country": "file:///s/country.csv"})
     uri = plan.write()
     assert uri == slice_folder(tmp_path.as_uri(), "hour-1") + "/plan.json"
     assert Plan.read(uri) == plan
@@ -122,7 +122,7 @@ def test_manifest_lists_a_tables_files_and_all_hours_in_order() -> None:
 
 
 def test_complete_manifest_covers_its_plan_in_any_order() -> None:
-    plan = Plan("hour-1", "file:///s", CHUNKS)
+    plan = Plan("hour-1", "file:///s", CHUNKS, {})
     Manifest("hour-1", tuple(result(chunk, holes=1) for chunk in reversed(CHUNKS)), 0).check_covers(plan)
 
 
@@ -137,4 +137,4 @@ def test_complete_manifest_covers_its_plan_in_any_order() -> None:
 )
 def test_manifest_that_is_not_its_plan_is_refused(results: tuple[ChunkResult, ...], words: str) -> None:
     with pytest.raises(ValueError, match=rf"manifest of hour-1: .*{words}"):
-        Manifest("hour-1", results, 0).check_covers(Plan("hour-1", "file:///s", CHUNKS))
+        Manifest("hour-1", results, 0).check_covers(Plan("hour-1", "file:///s", CHUNKS, {}))

@@ -1,54 +1,71 @@
--- Grain: one row per customer and period in which the country did not change.
--- Rebuilds the customers of slice :slice_id whose country was new at that time.
+-- Grain: one row per customer and period in which nothing about the account changed.
+-- Rebuilds each customer that slice :slice_id has a change of, or had when it was published before.
 delete from core.customer
 where customer_id in (
-    select orders.customer_id
-    from core.order_header as orders
-    left join core.customer as known
-        on
-            orders.customer_id = known.customer_id
-            and orders.event_ts >= known.valid_from_ts
-            and (known.valid_to_ts is null or orders.event_ts < known.valid_to_ts)
-    where
-        orders.slice_id = :slice_id
-        and orders.customer_id is not null
-        and (known.customer_id is null or known.country <> orders.country)
+    select customer_id
+    from core.customer_change
+    where slice_id = :slice_id
+    union distinct
+    select customer_id
+    from core.customer
+    where slice_id = :slice_id
 );
 
-insert into core.customer (customer_id, country, valid_from_ts, valid_to_ts, is_current)
+insert into core.customer (
+    customer_id,
+    country,
+    loyalty_tier,
+    accepts_marketing,
+    is_deleted,
+    valid_from_ts,
+    valid_to_ts,
+    is_current,
+    slice_id
+)
 with
 
-placed as (
+-- Of changes at the same moment the last one in the log holds.
+last_changes as (
+    select *
+    from core.customer_change
+    where customer_id not in (select customer.customer_id from core.customer)
+    qualify row_number() over (partition by customer_id, event_ts order by partition desc, offset desc) = 1
+),
+
+changes as (
     select
-        customer_id,
-        event_ts,
-        max(country) as country
-    from core.order_header
-    where
-        customer_id in (
-            select orders.customer_id
-            from core.order_header as orders
-            where orders.slice_id = :slice_id
-        )
-        and customer_id not in (select customer.customer_id from core.customer)
-    group by customer_id, event_ts
+        *,
+        change_type = 'deleted' as is_deleted,
+        lag(event_ts) over (partition by customer_id order by event_ts) as previous_ts
+    from last_changes
+),
+
+compared as (
+    select
+        *,
+        hash(country, loyalty_tier, accepts_marketing, is_deleted) as state
+    from changes
 ),
 
 changed as (
     select *
-    from placed
-    qualify
-        lag(country) over (partition by customer_id order by event_ts) is null
-        or lag(country) over (partition by customer_id order by event_ts) <> country
+    from compared
+    qualify previous_ts is null or lag(state) over (partition by customer_id order by event_ts) <> state
 ),
 
 final as (
     select
         customer_id,
         country,
-        event_ts as valid_from_ts,
-        lead(event_ts) over (partition by customer_id order by event_ts) as valid_to_ts,
-        lead(event_ts) over (partition by customer_id order by event_ts) is null as is_current
+        loyalty_tier,
+        accepts_marketing,
+        is_deleted,
+        iff(previous_ts is null, '1900-01-01'::timestamp_ntz, event_ts) as valid_from_ts,
+        coalesce(
+            lead(event_ts) over (partition by customer_id order by event_ts), '9999-12-31'::timestamp_ntz
+        ) as valid_to_ts,
+        lead(event_ts) over (partition by customer_id order by event_ts) is null as is_current,
+        slice_id
     from changed
 )
 

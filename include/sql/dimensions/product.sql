@@ -1,57 +1,77 @@
--- Grain: one row per product and period in which its name did not change.
--- Rebuilds the products of slice :slice_id whose name was new at that time. Free lines carry notes instead of names.
+-- Grain: one row per product and period in which nothing about it changed.
+-- Rebuilds each product that slice :slice_id has a change of, or had when it was published before.
 delete from core.product
 where product_id in (
-    select line.product_id
-    from core.order_line as line
-    left join core.product as known
-        on
-            line.product_id = known.product_id
-            and line.event_ts >= known.valid_from_ts
-            and (known.valid_to_ts is null or line.event_ts < known.valid_to_ts)
-    where
-        line.slice_id = :slice_id
-        and line.unit_price > 0
-        and line.description is not null
-        and (known.product_id is null or known.product_name <> line.description)
+    select product_id
+    from core.product_change
+    where slice_id = :slice_id
+    union distinct
+    select product_id
+    from core.product
+    where slice_id = :slice_id
 );
 
-insert into core.product (product_id, product_name, valid_from_ts, valid_to_ts, is_current)
+insert into core.product (
+    product_id,
+    product_name,
+    category,
+    list_price,
+    unit_cost,
+    reorder_point,
+    supplier,
+    is_deleted,
+    valid_from_ts,
+    valid_to_ts,
+    is_current,
+    slice_id
+)
 with
 
-named as (
+-- Of changes at the same moment the last one in the log holds.
+last_changes as (
+    select *
+    from core.product_change
+    where product_id not in (select product.product_id from core.product)
+    qualify row_number() over (partition by product_id, event_ts order by partition desc, offset desc) = 1
+),
+
+changes as (
     select
-        product_id,
-        event_ts,
-        max(description) as product_name
-    from core.order_line
-    where
-        unit_price > 0
-        and description is not null
-        and product_id in (
-            select line.product_id
-            from core.order_line as line
-            where line.slice_id = :slice_id
-        )
-        and product_id not in (select product.product_id from core.product)
-    group by product_id, event_ts
+        *,
+        change_type = 'deleted' as is_deleted,
+        lag(event_ts) over (partition by product_id order by event_ts) as previous_ts
+    from last_changes
+),
+
+compared as (
+    select
+        *,
+        hash(product_name, category, list_price, unit_cost, reorder_point, supplier, is_deleted) as state
+    from changes
 ),
 
 changed as (
     select *
-    from named
-    qualify
-        lag(product_name) over (partition by product_id order by event_ts) is null
-        or lag(product_name) over (partition by product_id order by event_ts) <> product_name
+    from compared
+    qualify previous_ts is null or lag(state) over (partition by product_id order by event_ts) <> state
 ),
 
 final as (
     select
         product_id,
         product_name,
-        event_ts as valid_from_ts,
-        lead(event_ts) over (partition by product_id order by event_ts) as valid_to_ts,
-        lead(event_ts) over (partition by product_id order by event_ts) is null as is_current
+        category,
+        list_price,
+        unit_cost,
+        reorder_point,
+        supplier,
+        is_deleted,
+        iff(previous_ts is null, '1900-01-01'::timestamp_ntz, event_ts) as valid_from_ts,
+        coalesce(
+            lead(event_ts) over (partition by product_id order by event_ts), '9999-12-31'::timestamp_ntz
+        ) as valid_to_ts,
+        lead(event_ts) over (partition by product_id order by event_ts) is null as is_current,
+        slice_id
     from changed
 )
 

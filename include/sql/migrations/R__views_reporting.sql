@@ -96,3 +96,64 @@ select
     lines,
     sent_ts
 from ops.history;
+
+-- Grain: one row per hour, country, channel and category.
+create or replace view reporting.sales_by_category copy grants as
+select * from marts.sales_category_hourly;
+
+-- Grain: one row per hour in which sessions began, channel, country, device and referrer.
+create or replace view reporting.funnel_by_hour copy grants as
+select * from marts.funnel_hourly;
+
+-- Grain: one row per hour, channel, page, app version and country.
+create or replace view reporting.performance_by_hour copy grants as
+select * from marts.performance_hourly;
+
+-- Grain: one row per day, channel, page, app version and country.
+create or replace view reporting.performance_by_day copy grants as
+select * from marts.performance_daily;
+
+-- Grain: one row per warehouse and product: the last count, and what was booked since; before the first count what was
+-- booked.
+create or replace view reporting.stock_position copy grants as
+with
+
+last_counts as (
+    select
+        warehouse_id,
+        product_id,
+        max(event_hour) as counted_hour
+    from marts.stock_hourly
+    where counted is not null
+    group by warehouse_id, product_id
+),
+
+final as (
+    select
+        hours.warehouse_id,
+        hours.product_id,
+        sum(coalesce(hours.counted, 0) + hours.change) as stock,
+        max(hours.event_hour) as last_moved_hour,
+        max(last_counts.counted_hour) as last_counted_hour
+    from marts.stock_hourly as hours
+    left join last_counts
+        on hours.warehouse_id = last_counts.warehouse_id and hours.product_id = last_counts.product_id
+    where last_counts.counted_hour is null or hours.event_hour >= last_counts.counted_hour
+    group by hours.warehouse_id, hours.product_id
+)
+
+select
+    final.*,
+    product.product_name,
+    product.category,
+    product.reorder_point
+from final
+left join core.product on final.product_id = product.product_id and product.is_current;
+
+-- Grain: one row per hour and sensor.
+create or replace view reporting.sensors_by_hour copy grants as
+select * from marts.sensor_hourly;
+
+-- Grain: one row per hour, reason and channel of support.
+create or replace view reporting.support_by_hour copy grants as
+select * from marts.support_hourly;

@@ -31,12 +31,13 @@ twice as (
     select
         min(topic) as topic,
         min(partition) as partition,
+        core_table,
         event_id,
         to_date(event_ts) as event_date,
         count(*) as times
     from ops.event
     where event_ts >= :first_day and event_ts < :past_last_day
-    group by event_id, to_date(event_ts)
+    group by core_table, event_id, to_date(event_ts)
     having count(*) > 1
 ),
 
@@ -77,7 +78,7 @@ final as (
     select
         topic,
         partition,
-        'event ' || event_id || ' of ' || event_date || ' is in core ' || times || ' times' as fault
+        'event ' || event_id || ' of ' || event_date || ' is in ' || core_table || ' ' || times || ' times' as fault
     from twice
 )
 

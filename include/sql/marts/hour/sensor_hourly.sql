@@ -1,0 +1,28 @@
+-- Grain: one row per hour and sensor. Recomputes the hours in :hours, a JSON list.
+delete from marts.sensor_hourly
+where event_hour in (select value::timestamp_ntz from table(flatten(input => parse_json(:hours))));
+
+insert into marts.sensor_hourly (
+    event_hour,
+    warehouse_id,
+    device_id,
+    sensor_type,
+    readings,
+    lowest,
+    average,
+    highest,
+    battery_percent
+)
+select
+    event_hour,
+    warehouse_id,
+    device_id,
+    sensor_type,
+    count(*) as readings,
+    min(reading) as lowest,
+    round(sum(reading) / count(*), 3) as average,
+    max(reading) as highest,
+    min(battery_percent) as battery_percent
+from core.sensor_reading
+where event_hour in (select value::timestamp_ntz from table(flatten(input => parse_json(:hours))))
+group by event_hour, warehouse_id, device_id, sensor_type;

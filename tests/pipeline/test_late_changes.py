@@ -1,0 +1,50 @@
+"""What comes late or goes again moves exactly what it touches: versions, sessions and the marts of their hours."""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime
+
+from madhatter import publish
+from tests.pipeline import market_events
+from tests.pipeline.chain import Chain, order
+
+BEGIN, END = datetime(1900, 1, 1), datetime(9999, 12, 31)
+
+
+def test_late_change_is_placed_between_the_versions_around_it_and_moves_the_sales_since(chain: Chain) -> None:
+    def change(number: int, event_ts: str, category: str) -> bytes:
+        event = market_events.product_change(random.Random(1), f"p{number}")
+        return market_events.value(event | {"event_ts": event_ts, "category": category, "product_id": "22752"})
+
+    chain.send(0, change(1, "2011-01-03T00:00:00Z", "OLD"), topic="catalog.products")
+    chain.send(0, order("A", "2011-01-04T08:30:00Z"), order("B", "2011-01-04T10:30:00Z"))
+    chain.run("hour-1")
+    chain.send(0, change(2, "2011-01-04T10:00:00Z", "NEW"), topic="catalog.products")
+    chain.run("hour-2")
+    rows = chain.warehouse.rows("select * from core.product order by valid_from_ts")
+    ten = datetime(2011, 1, 4, 10)
+    assert [(r["category"], r["valid_from_ts"], r["valid_to_ts"]) for r in rows] == [
+        ("OLD", BEGIN, ten),
+        ("NEW", ten, END),
+    ]
+    sales = chain.warehouse.rows("select order_hour, category from marts.sales_category_hourly order by order_hour")
+    assert [(r["order_hour"].hour, r["category"]) for r in sales] == [(8, "OLD"), (10, "NEW")]
+    assert publish.touched_hours(chain.warehouse, "hour-2") == ["2011-01-04T10:00:00"]
+
+
+def test_removed_event_splits_its_session_again(chain: Chain) -> None:
+    base = market_events.interaction(random.Random(1), "x", "web") | {"visitor_id": "v", "country": "France"}
+    times = {"a": "10:00", "b": "10:25", "c": "10:50", "d": "11:15"}
+    for name, time in times.items():
+        value = market_events.value(base | {"event_id": name, "event_ts": f"2011-01-04T{time}:00Z"})
+        chain.send(0, value, topic="web.interactions")
+        chain.run(f"hour-{name}")
+    (whole,) = chain.warehouse.rows("select * from marts.session")
+    assert (whole["start_ts"].minute, whole["end_ts"].minute, whole["interactions"]) == (0, 15, 4)
+    chain.warehouse.run("insert into ops.erased (event_id) values ('b')")
+    chain.publish("hour-b")
+    rows = chain.warehouse.rows("select * from marts.session order by start_ts")
+    assert [(r["start_ts"].minute, r["interactions"]) for r in rows] == [(0, 1), (50, 2)]
+    funnel = chain.warehouse.rows("select * from marts.funnel_hourly")
+    assert sum(row["sessions"] for row in funnel) == 2
