@@ -1,7 +1,7 @@
-"""What a new version of a contract may not do to those who know the old one: senders, the log, tables and their readers.
+"""What a new version of a contract may not do to those who know the old one: senders, the log, tables, readers.
 
-A column may be added or removed when it is optional: `make contract` adds it to the tables, one that is gone stays there
-empty. All else that changes the meaning of stored events is a new column or a new topic.
+A column may be added or removed when it is optional: `make contract` adds it to the tables, one that is gone stays
+there empty. All else that changes the meaning of stored events is a new column or a new topic.
 """
 
 from __future__ import annotations
