@@ -12,7 +12,9 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+import yaml
 
+from local.instance import ROOT
 from madhatter import publish
 from tests.pipeline import market_events
 from tests.pipeline.chain import TABLES, TOPIC, Chain, empty_chain
@@ -21,6 +23,9 @@ from tests.stand_ins import Snowflake
 
 BEGIN, END = datetime(1900, 1, 1), datetime(9999, 12, 31)
 SLICES = 4
+DAYS = ["2011-01-04", "2011-01-05", "2011-01-06"]
+MARTS = ROOT / "include" / "sql" / "marts"
+TWINS: dict[str, dict[str, Any]] = {path.stem: yaml.safe_load(path.read_text()) for path in MARTS.glob("*/*.yml")}
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +40,7 @@ def market(snowflake: Snowflake, tmp_path_factory: pytest.TempPathFactory) -> It
             values = [market_events.value(event) for event in found]
             chain.send(0, *values, b"junk", *values[:2], topic=topic)
         chain.run(f"hour-{number}")
+    publish.roll_up(chain.warehouse, DAYS)
     yield chain
     chain.warehouse.close()
 
@@ -131,18 +137,15 @@ def test_sessions_are_cut_by_half_an_hour_without_an_event_across_slices_and_mid
 
 
 def test_rebuild_from_core_is_what_the_slices_have_made(market: Chain) -> None:
-    days = ["2011-01-04", "2011-01-05", "2011-01-06"]
-    publish.roll_up(market.warehouse, days)
     before = market.content("marts")
     hours = market.warehouse.rows("select distinct date_trunc('hour', event_ts) as event_hour from ops.event")
     with market.warehouse.transaction():
         for table in TABLES["marts"]:
             market.warehouse.run(f"delete from marts.{table}")
         publish.compute_hours(market.warehouse, sorted(row["event_hour"].isoformat() for row in hours))
-    publish.roll_up(market.warehouse, days)
+    publish.roll_up(market.warehouse, DAYS)
     after = market.content("marts")
     assert after == before
-    assert all(after.values()), "every mart has rows"
 
 
 def test_every_topic_is_balanced_to_the_last_event(market: Chain) -> None:
@@ -164,3 +167,29 @@ def test_stock_is_the_last_count_and_what_was_booked_since(market: Chain) -> Non
         stock[place] = event["quantity"] + (0 if event["movement_type"] == "count" else stock[place])
     rows = market.warehouse.rows("select * from reporting.stock_position")
     assert {(row["warehouse_id"], row["product_id"]): row["stock"] for row in rows} == dict(stock)
+
+
+def test_every_mart_has_a_twin_and_every_statement_too() -> None:
+    assert set(TWINS) == set(TABLES["marts"])
+    assert {path.stem for path in MARTS.glob("*/*.sql")} <= set(TWINS)
+
+
+@pytest.mark.parametrize("name", sorted(TWINS))
+def test_table_has_the_columns_of_its_twin(market: Chain, name: str) -> None:
+    columns = market.warehouse.rows(f"describe table marts.{name}")
+    assert [row["name"].lower() for row in columns] == list(TWINS[name]["columns"])
+    assert TWINS[name]["table"] == f"marts.{name}"
+
+
+@pytest.mark.parametrize("name", sorted(TWINS))
+def test_rows_keep_grain_and_tests_of_their_twin(market: Chain, name: str) -> None:
+    twin = TWINS[name]
+    grain = ", ".join(twin["grain"])
+    required = [column for column in twin["columns"] if column not in twin.get("nullable", ())]
+    faults = {
+        "a row": f"select 1 where not exists (select 1 from marts.{name})",
+        grain: f"select {grain} from marts.{name} group by {grain} having count(*) > 1",
+        **{f"{c} is not null": f"select * from marts.{name} where {c} is null" for c in required},
+        **{test: f"select * from marts.{name} where not coalesce({test}, false)" for test in twin["tests"]},
+    }
+    assert {rule: market.warehouse.rows(sql)[:3] for rule, sql in faults.items()} == {rule: [] for rule in faults}
