@@ -179,6 +179,8 @@ class Instance:
             "DATAFLOW_API_ENDPOINT": self.url("dataflow"),
             "DATAFLOW_GRPC_ENDPOINT": self.address("dataflow_grpc"),
             "MADHATTER_HOME": f"{self.home}",
+            "MADHATTER_JOB_LINK": f"{self.url('dataflow')}/v1b3/projects/{{project_id}}/locations/{{location}}"
+            "/jobs/{job_id}/messages",
             "MADHATTER_STORE": self.store,
             "MADHATTER_TEMPLATES": (ROOT / "include/beam/templates").as_uri(),
             "PLATFORM_START": own.platform_start,
