@@ -91,3 +91,10 @@ def remove(uri: str) -> None:
     filesystem, path = locate(uri)
     if exists(uri):
         filesystem.delete_file(path)
+
+
+def check_reachable(store: str) -> None:
+    """Raises OSError when the store's own folder is not there: no lost file, but a mount or bucket out of reach."""
+    filesystem, path = locate(store)
+    if filesystem.get_file_info(path).type == fs.FileType.NotFound:
+        raise OSError(f"the store {store} cannot be reached: mount it, or correct MADHATTER_STORE")

@@ -191,8 +191,12 @@ def main() -> int:
         parser.error(f"FORMAT={a.format}: table and csv are known")
     instance = Instance.current()
     if a.command in ("up", "down", "clean"):
-        instance.home.mkdir(parents=True, exist_ok=True)
-        lock = (instance.home / "lock").open("w")
+        try:
+            instance.home.mkdir(parents=True, exist_ok=True)
+            lock = (instance.home / "lock").open("w")
+        except OSError as e:
+            print(f"the state folder {instance.home} cannot be written ({e.strerror}): make it so", file=sys.stderr)
+            return 1
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

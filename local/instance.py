@@ -34,6 +34,10 @@ FOREIGN = ("AIRFLOW", "PYTHON", "SNOWFLAKE_", "VIRTUAL_ENV", "SUPERVISOR_", "MAK
 OWN = ("MADHATTER_", "PLATFORM_START", "PORT_BASE")
 
 
+class BrokenInstance(ValueError):
+    """instance.json cannot be used: which file, why, what to do."""
+
+
 @dataclass(frozen=True)
 class Secrets:
     """What is made once at the first start and kept in instance.json (mode 0600). platform_start: UTC, on the hour."""
@@ -127,7 +131,7 @@ class Instance:
 
     @cached_property
     def secrets(self) -> Secrets:
-        """The instance's own secrets; made and stored when it has none yet."""
+        """The instance's own secrets; made and stored when it has none yet. Raises BrokenInstance."""
         file = self.home / "instance.json"
         if not file.exists():
             self.home.mkdir(parents=True, exist_ok=True)
@@ -138,7 +142,13 @@ class Instance:
             with contextlib.suppress(FileExistsError):
                 file.hardlink_to(part)
             part.unlink()
-        return Secrets(**json.loads(file.read_text()))
+        try:
+            return Secrets(**json.loads(file.read_text()))
+        except (ValueError, TypeError) as error:
+            raise BrokenInstance(
+                f"{file} is broken ({error}): it holds this instance's passwords and keys. Put a copy of it back; or "
+                "`make down`, remove the file and `make up`, which makes new ones and keeps the data"
+            ) from error
 
     @cached_property
     def settings(self) -> dict[str, str]:
@@ -179,6 +189,8 @@ class Instance:
             "DATAFLOW_API_ENDPOINT": self.url("dataflow"),
             "DATAFLOW_GRPC_ENDPOINT": self.address("dataflow_grpc"),
             "MADHATTER_HOME": f"{self.home}",
+            "MADHATTER_JOB_LINK": f"{self.url('dataflow')}/v1b3/projects/{{project_id}}/locations/{{location}}"
+            "/jobs/{job_id}/messages",
             "MADHATTER_STORE": self.store,
             "MADHATTER_TEMPLATES": (ROOT / "include/beam/templates").as_uri(),
             "PLATFORM_START": own.platform_start,

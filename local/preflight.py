@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from typing import List, Optional, Tuple
+from urllib.parse import unquote, urlparse
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 HOST = "127.0.0.1"
@@ -77,22 +78,32 @@ def port_problems(port_base: int) -> List[str]:
     ]
 
 
-def folder_problems(home: str) -> List[str]:
-    """The state folder can be made and written; so a full disk or a path that is too long is found as well."""
-    probe = os.path.join(home, ".preflight-{}".format(os.getpid()))
+def folder_problems(folder: str, name: str = "State folder", setting: str = "MADHATTER_HOME=/path") -> List[str]:
+    """The folder can be made and written; so a full disk or a path that is too long is found as well. setting: chooses
+    another one."""
+    probe = os.path.join(folder, ".preflight-{}".format(os.getpid()))
     try:
-        os.makedirs(home, exist_ok=True)
+        os.makedirs(folder, exist_ok=True)
         with open(probe, "w") as f:
             f.write("x" * 4096)
     except OSError as e:
         return [
-            "State folder: {} cannot be written ({}). Make it writable, or choose another: "
-            "MADHATTER_HOME=/path make up".format(home, e.strerror)
+            "{}: {} cannot be written ({}). Make it writable, or choose another: {} make up".format(
+                name, folder, e.strerror, setting
+            )
         ]
     finally:
         if os.path.exists(probe):
             os.remove(probe)
     return []
+
+
+def store_folder(home: str, uri: str) -> Optional[str]:
+    """Where plans, slices and the archive go. uri: MADHATTER_STORE, empty when it is not set. None: not a folder."""
+    if not uri:
+        return os.path.join(home, "data", "store")
+    parts = urlparse(uri)
+    return unquote(parts.path) if parts.scheme == "file" else None
 
 
 def disk_problems(free_bytes: int, needed_bytes: int, home: str) -> List[str]:
@@ -177,6 +188,9 @@ def main(home: str, port_base: str) -> int:
     if not problems and not is_ours(home):
         problems += port_problems(int(port_base))
     problems += folder_problems(home)
+    store = store_folder(home, os.environ.get("MADHATTER_STORE", ""))
+    if store and not problems:
+        problems += folder_problems(store, "Store", "MADHATTER_STORE=file:///path")
     sys.path.insert(0, ROOT)
     from local import install
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local import processes
-from local.instance import HOST, OFFSETS, ROOT, Instance, stored_port_base
+from local.instance import HOST, OFFSETS, ROOT, BrokenInstance, Instance, stored_port_base
 from local.kafka import broker
 
 STORES = ("kafka", "warehouse", "dataflow")
@@ -122,12 +122,13 @@ def control(instance: Instance) -> xmlrpc.client.ServerProxy:
 
 
 def is_up(instance: Instance) -> bool:
-    """Whether this instance's supervisord answers, with this instance's password."""
+    """Whether this instance's supervisord answers, with this instance's password. No, when that cannot be read: `make
+    down` then ends each process by itself."""
     if not (instance.home / "instance.json").exists():
         return False
     try:
         control(instance).supervisor.getPID()
-    except (OSError, http.client.HTTPException, xmlrpc.client.Error):
+    except (OSError, http.client.HTTPException, xmlrpc.client.Error, BrokenInstance):
         return False
     return True
 
@@ -275,6 +276,8 @@ def tail(instance: Instance, name: str, lines: int) -> str:
 def status(instance: Instance) -> list[Status]:
     """All services. Empty when the instance is down."""
     if not is_up(instance):
+        if processes.of_service(instance.home):
+            _ = instance.secrets  # they run, but the password by which to ask is broken
         return []
     found = {info["name"]: info for info in control(instance).supervisor.getAllProcessInfo()}  # type: ignore[union-attr, index, call-overload, arg-type]
     rows = []

@@ -54,18 +54,20 @@ def _refuse_lost_topics(instance: Instance, missing: set[str]) -> None:
 
 
 def _send_history(instance: Instance) -> None:
+    from local import history
     from local.simulator import replay
 
     with step("Real history to Kafka") as say:
         in_original_time = instance.settings.get("MADHATTER_HISTORY") == "original"
         weeks = 0 if in_original_time else replay.shift_weeks(datetime.now(UTC).date())
-        sent = replay.send(instance.address("kafka"), replay.TOPIC, weeks)
+        sent = history.send(instance.address("kafka"), replay.TOPIC, weeks)
         query(
             instance,
             "insert into ops.history (topic, shift_weeks, events, lines, sent_ts) values (%s, %s, %s, %s, sysdate())",
-            (replay.TOPIC, weeks, sent.events, sent.lines),
+            (replay.TOPIC, sent.weeks, sent.events, sent.lines),
         )
-        say(f"{sent.events:,} orders, {sent.lines:,} lines, moved by {weeks} weeks")
+        kept = f"; {sent.kept:,} of them were there from a start that was broken off" if sent.kept else ""
+        say(f"{sent.events:,} orders, {sent.lines:,} lines, moved by {sent.weeks} weeks{kept}")
 
 
 def finish(instance: Instance) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from local.instance import ROOT, Instance
 from local.kafka import broker
@@ -74,17 +75,45 @@ class Process:
 
 
 class Broker(Process):
-    """A real Kafka broker."""
+    """A real Kafka broker. Ended or stopped it starts again on the same port, with what it has stored."""
 
     def start(self) -> None:
-        self.port, controller = free_ports(2)
-        self.bootstrap = f"127.0.0.1:{self.port}"
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "M")
         properties, data = self.folder / "server.properties", self.folder / "data"
-        broker.prepare(ENV, properties, data, cluster_id, self.port, controller)
+        if self.started is None:
+            self.port, controller = free_ports(2)
+            self.bootstrap = f"127.0.0.1:{self.port}"
+            cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "M")
+            broker.prepare(ENV, properties, data, cluster_id, self.port, controller)
         self.run(broker.command(ENV, properties, data))
         until(lambda: self.is_ready(lambda: broker.answers(self.port)), "the broker answers")
         self.admin: AdminClient = kafka.admin({"bootstrap.servers": self.bootstrap, "log_level": 2})
+
+    def stop(self) -> None:
+        """Ends it in order, so that it starts faster than after a kill."""
+        assert self.started is not None
+        self.started.terminate()
+        self.started.wait()
+
+    def create(self, timestamp_type: str = "LogAppendTime") -> str:
+        """A new topic with four partitions; returns its name."""
+        topic = f"orders-{uuid.uuid4().hex[:8]}"
+        new = NewTopic(topic, 4, 1, config={"message.timestamp.type": timestamp_type})
+        for created in self.admin.create_topics([new]).values():
+            created.result()
+        return topic
+
+    def read(self, topic: str) -> list[Message]:
+        """All messages of a topic, by partition and offset."""
+        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "test", "enable.auto.commit": False})
+        found: list[Message] = []
+        for partition in consumer.list_topics(topic).topics[topic].partitions:
+            _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition))
+            consumer.assign([TopicPartition(topic, partition, 0)])
+            before = len(found)
+            while len(found) - before < end:
+                found += consumer.consume(10_000, timeout=0.2)
+        consumer.close()
+        return found
 
 
 class Snowflake(Process):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+import duckdb
 from duckdb import DuckDBPyConnection
 from fakesnow.transforms.options import parse_options
 from fakesnow.transforms.stage import not_found_error, parts_from_var
@@ -68,7 +69,14 @@ def copy_into(duck: DuckDBPyConnection, copy: exp.Copy, database: str, schema: s
     files = _files(duck, copy, options, database, schema)
     before = _loaded(duck, catalog, table_schema, table)
     wanted = [f for f in files if options.force or before.get(f.url) != f.etag]
-    counts = _load(duck, wanted, (catalog, table_schema, table), options)
+    try:
+        counts = _load(duck, wanted, (catalog, table_schema, table), options)
+    except duckdb.Error as e:
+        # What DuckDB's Parquet reader finds wrong inside a file has no class of its own and names no file.
+        if type(e) is not duckdb.Error:
+            raise
+        urls = ", ".join(f.url for f in wanted[:5])
+        raise error(100152, "22000", f"Error parsing the Parquet file: {e}\none of {urls}") from None
     _remember(duck, wanted, counts, (catalog, table_schema, table))
     return [
         (f.url, "LOADED", counts[f.url], counts[f.url], 1, 0, None, None, None, None)

@@ -9,7 +9,7 @@ from snowflake.connector.errors import Error, ProgrammingError
 _BY_MESSAGE: tuple[tuple[str, int, str, str], ...] = (
     ("cannot affect the same target row more than once", 100090, "42P18", "Duplicate row detected during DML action"),
     ("NOT NULL constraint failed", 100072, "22000", "NULL result in a non-nullable column"),
-    ("Could not write file", 91016, "22000", "The warehouse's data folder cannot be written: is the disk full?"),
+    ("Could not write file", 91016, "58030", "The warehouse's data folder cannot be written: is the disk full?"),
     ("Division by zero", 100051, "22012", "Division by zero"),
     ("does not exist", 2003, "42S02", "SQL compilation error: Object does not exist or not authorized"),
     ("already exists", 2002, "42710", "SQL compilation error: Object already exists"),
@@ -26,6 +26,7 @@ _BY_TYPE: tuple[tuple[type[duckdb.Error], int, str, str], ...] = (
     (duckdb.OutOfRangeException, 100039, "22003", "Numeric value is out of range"),
     (duckdb.OutOfMemoryException, 300005, "XX000", "The stand-in's memory limit is reached"),
     (duckdb.TransactionException, 625, "57014", "The statement conflicts with another transaction"),
+    (duckdb.InvalidInputException, 100152, "22000", "Error parsing the data: it is broken or of another format"),
     (duckdb.IOException, 91016, "22000", "A file could not be read or written"),
 )
 

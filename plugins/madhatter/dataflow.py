@@ -4,7 +4,8 @@ The job's name is the key. Dataflow allows one active job of a name, so a retry 
 and a lost reply, a killed worker, scheduler or triggerer leads back to the same job.
 
 Settings: MADHATTER_TEMPLATES, the URI below which the container specs lie (gs://bucket/templates; file:///... on a
-laptop), and MADHATTER_LOCATION, the region of the jobs. The project comes from the connection.
+laptop), MADHATTER_LOCATION, the region of the jobs, and MADHATTER_JOB_LINK, where a person looks at one. The project
+comes from the connection.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 DEFAULT_LOCATION = "europe-west1"
+DEFAULT_JOB_LINK = "https://console.cloud.google.com/dataflow/jobs/{location}/{job_id}?project={project_id}"
 JOB_NAME = re.compile(r"[a-z]([-a-z0-9]{0,1022}[a-z0-9])?")
 SUCCEEDED = {"JOB_STATE_DONE", "JOB_STATE_DRAINED", "JOB_STATE_UPDATED"}
 TERMINAL = SUCCEEDED | {"JOB_STATE_FAILED", "JOB_STATE_CANCELLED"}
@@ -50,9 +52,15 @@ def check_job_name(name: str) -> str:
     )
 
 
-def console_link(project_id: str, location: str, job_id: str) -> str:
-    """The job's page in the Google Cloud console."""
-    return f"https://console.cloud.google.com/dataflow/jobs/{location}/{job_id}?project={project_id}"
+def job_link(project_id: str, location: str, job_id: str) -> str:
+    """The job's page. Raises SettingError when MADHATTER_JOB_LINK cannot be filled in."""
+    form = os.environ.get("MADHATTER_JOB_LINK", DEFAULT_JOB_LINK)
+    try:
+        return form.format(project_id=project_id, location=location, job_id=job_id)
+    except (LookupError, ValueError) as error:
+        raise SettingError(
+            f"MADHATTER_JOB_LINK={form!r} may hold {{project_id}}, {{location}} and {{job_id}}, not {error}"
+        ) from error
 
 
 class LaunchPipeline(BaseOperator):
@@ -72,7 +80,8 @@ class LaunchPipeline(BaseOperator):
     poll_s: longest pause between two looks at the job.
     patience_s: how long the API may be out of reach before the task fails.
     Returns {"job_id": ..., "job_name": ..., "state": ...}.
-    Raises AirflowException with the job's last error message and its console link.
+    Raises AirflowException with the job's last error message and its link; AirflowFailException when the job
+    is done but left no `result_uri`, which the same job would do again.
     """
 
     template_fields: Sequence[str] = ("template", "job_name", "parameters", "result_uri", "project_id", "location")
@@ -114,7 +123,7 @@ class LaunchPipeline(BaseOperator):
         job = self._find_or_submit(hook)
         # The reply to a launch has no state yet.
         state = job.get("currentState", "JOB_STATE_QUEUED")
-        link = console_link(self.project_id, self.location, job["id"])
+        link = job_link(self.project_id, self.location, job["id"])
         self.log.info("Dataflow job %s is %s: %s", self.job_name, state, link)
         if state != "JOB_STATE_DONE":
             self.defer(
@@ -141,6 +150,7 @@ class LaunchPipeline(BaseOperator):
         if event["was_ending"]:
             return self.execute(context)
         if event["state"] in SUCCEEDED:
+            self._check_result(event)
             return self._result(event["job_id"], event["state"])
         raise AirflowException(
             f"Dataflow job {self.job_name} ({event['job_id']}) ended as {event['state']}; a retry submits it again. "
@@ -215,6 +225,19 @@ class LaunchPipeline(BaseOperator):
 
     def _result(self, job_id: str, state: str) -> dict[str, str]:
         return {"job_id": job_id, "job_name": self.job_name, "state": state}
+
+    def _check_result(self, event: dict[str, Any]) -> None:
+        from include import storage
+        from madhatter.settings import settings
+
+        if self.result_uri is None or storage.exists(self.result_uri):
+            return
+        storage.check_reachable(settings().store)
+        raise AirflowFailException(
+            f"Dataflow job {self.job_name} ({event['job_id']}) ended as {event['state']}, but left no "
+            f"{self.result_uri}: its template {self.template} is at fault, or somebody removed the file. See the job's "
+            f"messages, then clear this run from `{self.task_id}`: the job runs again. {event['link']}"
+        )
 
     def _last_error(self, event: dict[str, Any]) -> str:
         hook = self._hook()
@@ -319,7 +342,7 @@ class PipelineEnded(BaseTrigger):
 
     def _event(self, **outcome: str) -> TriggerEvent:
         place = {"job_id": self.job_id, "project_id": self.project_id, "location": self.location}
-        link = console_link(self.project_id, self.location, self.job_id)
+        link = job_link(self.project_id, self.location, self.job_id)
         return TriggerEvent({**place, "link": link, "was_ending": self.was_ending, **outcome})  # type: ignore[no-untyped-call]
 
     def _task_still_waits(self) -> bool:

@@ -19,13 +19,14 @@ MAX_FILES = 1000  # Snowflake's limit for COPY INTO ... FILES
 _SAFE_PATH = re.compile(r"[A-Za-z0-9._/-]+")
 
 
-class StagingMismatch(RuntimeError):
-    """What was loaded is not what the manifest says."""
+class SliceDamaged(RuntimeError):
+    """What lies in the slice's folder is not what its job was to write: what and where. A retry finds the same."""
 
 
 class StageSlice(BaseOperator):
-    """Loads the slice named by `slice` (PlanSlice's result); returns it with the event hours and the topics that
-    it has rows of."""
+    """Loads the slice named by `slice` (PlanSlice's result); returns it with the event hours and topics of its rows.
+
+    Damaged files fail the task without a retry; a warehouse or store that does not answer is asked again."""
 
     template_fields = ("slice",)
 
@@ -34,29 +35,57 @@ class StageSlice(BaseOperator):
         self.slice = slice
 
     def execute(self, context: Context) -> dict[str, Any]:
-        from include.beam.plan import Manifest, Plan
+        from airflow.sdk.exceptions import AirflowFailException
+
         from madhatter import ledger, warehouse
 
         began = time.monotonic()
-        slice_id = self.slice["slice_id"]
-        manifest = Manifest.read(settings().store, slice_id)
-        manifest.check_covers(Plan.read(self.slice["plan_uri"]))
-        with warehouse.session(context) as session:
-            with session.transaction():
-                stage(session, settings().store, manifest)
-                ledger.set_state(session, slice_id, "staged")
-            ledger.record_seconds(session, slice_id, "transform", manifest.seconds)
-            ledger.record_seconds(session, slice_id, "stage", time.monotonic() - began)
+        slice_id, store = self.slice["slice_id"], settings().store
+        try:
+            manifest = read_manifest(store, slice_id, self.slice["plan_uri"])
+            with warehouse.session(context) as session:
+                with session.transaction():
+                    stage(session, store, manifest)
+                    ledger.set_state(session, slice_id, "staged")
+                ledger.record_seconds(session, slice_id, "transform", manifest.seconds)
+                ledger.record_seconds(session, slice_id, "stage", time.monotonic() - began)
+        except SliceDamaged as error:
+            raise AirflowFailException(
+                f"slice {slice_id} cannot be staged, nothing of it was loaded: {error}. Clear this run from `plan`: "
+                "the slice keeps its offsets and its files are written again (docs/runbook.md, a slice's files are "
+                "damaged or gone)"
+            ) from error
         files = [file for result in manifest.results for file in result.files]
         rows = sum(file.rows for file in files)
         self.log.info("slice %s: %s rows of %s files in %s hours", slice_id, rows, len(files), len(manifest.hours()))
         return {**self.slice, "hours": manifest.hours(), "topics": manifest.topics()}
 
 
+def read_manifest(store: str, slice_id: str, plan_uri: str) -> Manifest:
+    """The slice's manifest, which covers its plan. Raises SliceDamaged, or OSError when the store is out of reach."""
+    from include import storage
+    from include.beam.plan import Manifest, Plan
+
+    uri = Manifest.uri(store, slice_id)
+    try:
+        manifest = Manifest.read(store, slice_id)
+        plan = Plan.read(plan_uri)
+    except FileNotFoundError as error:
+        storage.check_reachable(store)
+        raise SliceDamaged(f"{error}, although its job has ended") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise SliceDamaged(f"{uri} or {plan_uri} is broken ({error!r})") from error
+    try:
+        manifest.check_covers(plan)
+    except ValueError as error:
+        raise SliceDamaged(f"{uri} does not fit {plan_uri}: {error}") from error
+    return manifest
+
+
 def stage(warehouse: Warehouse, store: str, manifest: Manifest) -> None:
     """Replaces the slice's staged rows and its counts in the ledger. Call it in a transaction.
 
-    Raises StagingMismatch when a file is missing from the load or has other rows than the manifest says."""
+    Raises SliceDamaged when a file is missing, broken or another slice's, or has other rows than the manifest says."""
     from include.beam.plan import slice_folder
     from include.contracts.contract import models
 
@@ -66,6 +95,7 @@ def stage(warehouse: Warehouse, store: str, manifest: Manifest) -> None:
         files = manifest.files(table)
         for first in range(0, len(files), MAX_FILES):
             _copy(warehouse, slice_folder(store, manifest.slice_id), table, files[first : first + MAX_FILES])
+        _check_owner(warehouse, slice_folder(store, manifest.slice_id), table, manifest)
     warehouse.run_file("ops/slice_hour.sql", slice_id=manifest.slice_id, hours=_json(manifest.hours()))
     warehouse.run(
         "update ops.slice set hours_touched = :hours where slice_id = :slice_id",
@@ -77,22 +107,45 @@ def stage(warehouse: Warehouse, store: str, manifest: Manifest) -> None:
 
 def _copy(warehouse: Warehouse, folder: str, table: str, files: list[File]) -> None:
     """Names come from the manifest, which the pipeline wrote from topic names and offsets; anything else is refused."""
+    from snowflake.connector.errors import ProgrammingError
+
     for file in files:
         if not _SAFE_PATH.fullmatch(file.path):
-            raise ValueError(f"{file.path!r} cannot be a staged file's path: letters, digits and ._/- are allowed")
+            raise SliceDamaged(f"{file.path!r} cannot be a staged file's path: letters, digits and ._/- are allowed")
     if "'" in folder or "\\" in folder:
         raise ValueError(f"MADHATTER_STORE leads to {folder}: choose a place without quotes and backslashes")
     names = ", ".join(f"'{file.path}'" for file in files)
-    loaded = warehouse.rows(
+    copy = (
         f"copy into staging.{table} from '{folder}/' files = ({names}) file_format = (type = parquet) "
         "match_by_column_name = case_insensitive force = true on_error = abort_statement"
     )
+    try:
+        loaded = warehouse.rows(copy)
+    except ProgrammingError as error:
+        # Class 22 is a data exception; a lock's timeout, a cancelled statement and the like may pass.
+        if not (error.sqlstate or "").startswith("22"):
+            raise
+        words = " ".join((error.raw_msg or "").partition("\n\n")[0].split())
+        raise SliceDamaged(f"staging.{table} cannot be loaded from {folder}: {words}") from error
     rows = {row["file"].removeprefix(f"{folder}/").removeprefix("/"): row["rows_loaded"] for row in loaded}
     found = {path[path.index(f"{table}/") :]: count for path, count in rows.items()}
     expected = {file.path: file.rows for file in files}
     if found != expected:
         wrong = sorted(set(expected.items()) ^ set(found.items()))[:5]
-        raise StagingMismatch(f"staging.{table}: the manifest and the load differ in {wrong} (file, rows)")
+        raise SliceDamaged(f"staging.{table}: the manifest and the load of {folder} differ in {wrong} (file, rows)")
+
+
+def _check_owner(warehouse: Warehouse, folder: str, table: str, manifest: Manifest) -> None:
+    """A file of another slice loads as well as its own would, under the other's id."""
+    (found,) = warehouse.rows(
+        f"select count(*) as n from staging.{table} where slice_id = :slice_id", slice_id=manifest.slice_id
+    )
+    expected = sum(file.rows for file in manifest.files(table))
+    if found["n"] != expected:
+        raise SliceDamaged(
+            f"staging.{table}: {found['n']} of the {expected} rows in {folder}/{table} are this slice's, the others "
+            "are of another"
+        )
 
 
 def _count_partitions(warehouse: Warehouse, manifest: Manifest) -> None:

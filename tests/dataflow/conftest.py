@@ -37,6 +37,9 @@ def airflow_env(server: Server, tmp_path: Path) -> dict[str, str]:
         ),
         "DATAFLOW_API_ENDPOINT": f"http://127.0.0.1:{server.port}",
         "DATAFLOW_GRPC_ENDPOINT": f"127.0.0.1:{server.grpc_port}",
+        "MADHATTER_JOB_LINK": f"http://127.0.0.1:{server.port}/v1b3/projects/{{project_id}}/locations/{{location}}"
+        "/jobs/{job_id}/messages",
+        "MADHATTER_STORE": tmp_path.as_uri(),
         "MADHATTER_TEMPLATES": HERE.as_uri(),
         "MADHATTER_LOCATION": PLACE["location"],
     }

@@ -1,4 +1,4 @@
-"""`python -m tests.dataflow.operate NAME TEMPLATE PARAMETERS [PATIENCE_S]`: LaunchPipeline as Airflow runs it.
+"""`python -m tests.dataflow.operate NAME TEMPLATE PARAMETERS [PATIENCE_S [RESULT_URI]]`: LaunchPipeline as in Airflow.
 
 First in the worker, then its trigger, again and again; prints a line at each step: `deferred JSON`, `result JSON` or
 `error text`.
@@ -16,13 +16,14 @@ from airflow.sdk.exceptions import TaskDeferred
 from madhatter.dataflow import LaunchPipeline, PipelineEnded
 
 
-def main(name: str, template: str, parameters: str, patience_s: str = "60") -> None:
+def main(name: str, template: str, parameters: str, patience_s: str = "60", result_uri: str = "") -> None:
     task = LaunchPipeline(
         task_id="transform",
         job_name=name,
         template=template,
         parameters=json.loads(parameters),
         patience_s=float(patience_s),
+        result_uri=result_uri or None,
     )
     step: str = "execute"
     more: dict[str, Any] = {}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import pytest
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-from madhatter.dataflow import PipelineEnded, check_job_name
+from madhatter.dataflow import PipelineEnded, check_job_name, job_link
 from tests.dataflow.stand_in import PLACE, ROOT, Server, until
 
 
@@ -23,7 +25,13 @@ class Task:
     """A task process; kill -9 ends it. steps: what it has said, each (kind, text)."""
 
     def __init__(
-        self, env: dict[str, str], name: str, template: str, patience_s: float, parameters: dict[str, str]
+        self,
+        env: dict[str, str],
+        name: str,
+        template: str,
+        patience_s: float,
+        result_uri: str,
+        parameters: dict[str, str],
     ) -> None:
         command = [
             sys.executable,
@@ -33,6 +41,7 @@ class Task:
             template,
             json.dumps(parameters),
             str(patience_s),
+            result_uri,
         ]
         self.process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
         self.steps: list[tuple[str, str]] = []
@@ -75,12 +84,14 @@ Run = Callable[..., Task]
 
 @pytest.fixture
 def run(airflow_env: dict[str, str]) -> Iterator[Run]:
-    """run(name, template="batch", patience_s=60, **parameters): start a task of that job."""
+    """run(name, template="batch", patience_s=60, result_uri="", **parameters): start a task of that job."""
     tasks: list[Task] = []
 
-    def start(name: str, template: str = "batch", patience_s: float = 60, **parameters: str | Path) -> Task:
+    def start(
+        name: str, template: str = "batch", patience_s: float = 60, result_uri: str = "", **parameters: str | Path
+    ) -> Task:
         texts = {key: str(value) for key, value in parameters.items()}
-        tasks.append(Task(airflow_env, name, template, patience_s, texts))
+        tasks.append(Task(airflow_env, name, template, patience_s, result_uri, texts))
         return tasks[-1]
 
     yield start
@@ -123,12 +134,48 @@ def test_a_failed_job_is_told_and_a_retry_submits_it_again(server: Server, run: 
     kind, text = run("slice-1", output=tmp_path / "out", fail="offset 17 is gone").outcome()
     job_id = server.listed()[0]["id"]
     assert kind == "error"
-    link = f"console.cloud.google.com/dataflow/jobs/europe-west1/{job_id}"
-    for part in ("slice-1", job_id, "JOB_STATE_FAILED", link, "ValueError: offset 17 is gone"):
+    for part in ("slice-1", job_id, "JOB_STATE_FAILED", "ValueError: offset 17 is gone"):
         assert part in text
+    link = re.search(r"http://\S+", text)
+    assert link is not None
+    with urllib.request.urlopen(link[0]) as page:
+        assert "ValueError: offset 17 is gone" in page.read().decode()
     retry = run("slice-1", output=tmp_path / "out")
     assert retry.result()["job_id"] != job_id
     assert len(server.listed()) == 2
+
+
+def test_a_job_that_leaves_no_result_fails_the_task_for_good(run: Run, tmp_path: Path) -> None:
+    result = (tmp_path / "manifest.json").as_uri()
+    kind, text = run("slice-1", output=tmp_path / "out", result_uri=result).outcome()
+    assert kind == "error"
+    assert text.startswith("AirflowFailException Dataflow job slice-1")
+    assert f"left no {result}" in text
+    assert "clear this run from `transform`" in text
+
+
+def test_a_job_runs_again_when_its_result_is_gone(server: Server, run: Run, tmp_path: Path) -> None:
+    result = tmp_path / "out"
+    first = run("slice-1", output=result, result_uri=result.as_uri()).result()
+    assert run("slice-1", output=result, result_uri=result.as_uri()).result() == first
+    result.unlink()
+    assert run("slice-1", output=result, result_uri=result.as_uri()).result() != first
+    assert len(server.listed()) == 2
+
+
+def test_a_result_in_a_store_out_of_reach_is_looked_for_again(
+    airflow_env: dict[str, str], run: Run, tmp_path: Path
+) -> None:
+    airflow_env["MADHATTER_STORE"] = (tmp_path / "not-mounted").as_uri()
+    kind, text = run("slice-1", output=tmp_path / "out", result_uri=f"{airflow_env['MADHATTER_STORE']}/m").outcome()
+    assert kind == "error"
+    assert text.startswith("OSError the store")
+
+
+def test_a_link_that_cannot_be_filled_in_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MADHATTER_JOB_LINK", "https://jobs/{name}")
+    with pytest.raises(ValueError, match=r"MADHATTER_JOB_LINK='https://jobs/\{name\}' may hold \{project_id\}"):
+        job_link("madhatter", "europe-west1", "1")
 
 
 @pytest.mark.parametrize(("request_state", "end"), [("CANCELLED", "error"), ("DRAINED", "result")])

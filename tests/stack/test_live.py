@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import signal
-import socket
 import subprocess
 import sys
-import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -17,61 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, Message, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 
-from local.kafka import broker
+from local.instance import ROOT
 from local.simulator import producer, replay
-
-ENV = Path(sys.prefix).parent
-ROOT = Path(__file__).parents[2]
-DEADLINE_S = 60
-
-
-class Broker:
-    """A broker of this module's own, that can be killed and started again on the same port."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.port = _free_port()
-        self.bootstrap = f"127.0.0.1:{self.port}"
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "M")
-        broker.prepare(ENV, folder / "server.properties", folder / "data", cluster_id, self.port, _free_port())
-
-    def start(self) -> None:
-        command = broker.command(ENV, self._folder / "server.properties", self._folder / "data")
-        with (self._folder / "broker.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        until(lambda: broker.answers(self.port), "the broker answers")
-
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait()
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def create(self, timestamp_type: str = "LogAppendTime") -> str:
-        topic = f"orders-{uuid.uuid4().hex[:8]}"
-        new = NewTopic(topic, 4, 1, config={"message.timestamp.type": timestamp_type})
-        admin = AdminClient({"bootstrap.servers": self.bootstrap})
-        for created in admin.create_topics([new]).values():
-            created.result()
-        return topic
-
-    def read(self, topic: str) -> list[Message]:
-        """All messages of a topic, by partition and offset."""
-        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "test", "enable.auto.commit": False})
-        found: list[Message] = []
-        for partition in consumer.list_topics(topic).topics[topic].partitions:
-            _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition))
-            consumer.assign([TopicPartition(topic, partition, 0)])
-            before = len(found)
-            while len(found) - before < end:
-                found += consumer.consume(10_000, timeout=0.2)
-        consumer.close()
-        return found
+from tests.stand_ins import DEADLINE_S, Broker, until
 
 
 class Live:
@@ -105,7 +52,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     own = Broker(tmp_path_factory.mktemp("kafka"))
     own.start()
     yield own
-    own.kill()
+    own.end()
 
 
 @pytest.fixture
@@ -120,20 +67,6 @@ def start_live(kafka: Broker, tmp_path: Path) -> Iterator[Callable[..., Live]]:
     for live in started:
         live.process.kill()
         live.process.wait()
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {DEADLINE_S} s: {what}"
-        time.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port: int = s.getsockname()[1]
-        return port
 
 
 def as_accounted(messages: list[Message]) -> list[dict[str, Any]]:
@@ -197,7 +130,7 @@ def test_live_orders_outlive_a_killed_broker(kafka: Broker, start_live: Callable
     topic = kafka.create()
     live = start_live(topic, "--rate", "50")
     until(lambda: len(live.account()) > 20, "the first orders")
-    kafka.kill()
+    kafka.end()
     until(lambda: "is away" in live.log(), "the log says that the broker is away")
     before = len(live.account())
     kafka.start()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +37,18 @@ def test_secrets_are_made_once_and_for_the_owner_only(instance: Instance) -> Non
     assert Instance(instance.home, 40_000).secrets == made
     assert (instance.home / "instance.json").stat().st_mode & 0o077 == 0
     assert len(made.jwt_secret) >= 64
+
+
+@pytest.mark.parametrize("text", ["", '{"admin_password": "x', "[]", '{"admin_password": "x"}', "\x00\x00"])
+def test_broken_secrets_are_named_with_their_cure(tmp_path: Path, text: str) -> None:
+    (tmp_path / "instance.json").write_text(text)
+    env = os.environ | {"MADHATTER_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "local", "up"]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"{tmp_path}/instance.json is broken" in done.stderr
+    assert "remove the file and `make up`" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_platform_starts_on_the_hour(instance: Instance) -> None:

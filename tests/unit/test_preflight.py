@@ -64,6 +64,46 @@ def test_folder_that_cannot_be_made_is_named_with_its_cure(tmp_path: Path) -> No
     assert "MADHATTER_HOME=" in line
 
 
+@pytest.mark.parametrize("home", ["file", "file/home", "/proc/home"])
+def test_make_up_with_a_state_folder_that_cannot_be_written_ends_with_one_sentence(tmp_path: Path, home: str) -> None:
+    (tmp_path / "file").touch()
+    env = os.environ | {"MADHATTER_HOME": str(tmp_path / home), "PORT_BASE": "64000"}
+    done = subprocess.run(["make", "up"], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("preflight:")]
+    assert f"State folder: {tmp_path / home} cannot be written" in line
+    assert "MADHATTER_HOME=/path make up" in line
+
+
+def test_store_that_cannot_be_written_is_named_with_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    env = os.environ | {"MADHATTER_STORE": (tmp_path / "file").as_uri()}
+    command = [sys.executable, "local/preflight.py", str(tmp_path / "home"), "64000"]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"Store: {tmp_path / 'file'} cannot be written" in done.stdout
+    assert "MADHATTER_STORE=file:///path" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("uri", "folder"),
+    [("", "/home/ada/data/store"), ("file:///a%20b", "/a b"), ("gs://bucket/store", None)],
+)
+def test_store_is_probed_where_it_is_a_folder(uri: str, folder: str | None) -> None:
+    assert preflight.store_folder("/home/ada", uri) == folder
+
+
+def test_down_with_a_state_folder_that_cannot_be_written_ends_with_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    env = os.environ | {"MADHATTER_HOME": str(tmp_path / "file")}
+    command = [sys.executable, "-m", "local", "down"]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_probing_a_folder_leaves_nothing_in_it(tmp_path: Path) -> None:
     assert preflight.folder_problems(str(tmp_path)) == []
     assert list(tmp_path.iterdir()) == []
