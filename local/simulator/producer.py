@@ -30,8 +30,9 @@ class NotDelivered(RuntimeError):
     """The broker did not take some of the messages."""
 
 
-def check_topic(bootstrap: str, topic: str, timeout_s: float = 10) -> None:
-    """Raises BrokerUnreachable or TopicUnfit, with what to do, unless the topic exists and has LogAppendTime."""
+def check_topic(bootstrap: str, topic: str, timeout_s: float = 10) -> int:
+    """The topic's number of partitions. Raises BrokerUnreachable or TopicUnfit, with what to do, unless it exists and
+    has LogAppendTime."""
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
     try:
         found = admin.list_topics(topic, timeout=timeout_s).topics[topic]
@@ -52,6 +53,7 @@ def check_topic(bootstrap: str, topic: str, timeout_s: float = 10) -> None:
             f"topic {topic} at {bootstrap} has message.timestamp.type={stamp}: slices are cut by arrival and need "
             "LogAppendTime; set it as the contract says, `make up` does"
         )
+    return len(found.partitions)
 
 
 def open_producer(bootstrap: str, settings: Mapping[str, Any]) -> Producer:

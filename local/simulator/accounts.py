@@ -1,0 +1,121 @@
+"""Accounts: those that new customers open as the market goes on, and changes of the known ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from local.simulator import customers
+from local.simulator.events import HONEST, Event, draws
+from local.simulator.pace import Pace
+from local.simulator.shop import DAY_MS, Shop
+
+NEW_A_DAY, CHANGES_A_DAY = 14.0, 6.0  # at the history's pace
+DELETED_SHARE = 0.01  # of the history's customers: their accounts are gone before the market goes on
+GONE_AFTER_MS = 200 * DAY_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A new customer. opened_ms: POSIX milliseconds."""
+
+    customer_id: str
+    country: str
+    opened_ms: int
+    label: int = HONEST
+
+
+class Accounts:
+    """The source of crm.customers events."""
+
+    def __init__(self, shop: Shop, pace: Pace) -> None:
+        self.shop, self.pace = shop, pace
+        self.opened = lru_cache(maxsize=16)(self._opened)
+
+    @cached_property
+    def deleted(self) -> frozenset[str]:
+        """Customers of the history who have not ordered for long and have had their accounts deleted."""
+        b = self.shop.baskets
+        last = np.zeros(len(self.shop.customers), np.int64)
+        known = b.customer >= 0
+        np.maximum.at(last, b.customer[known], b.order_ms[known])
+        quiet = np.flatnonzero(last < b.order_ms[-1] - GONE_AFTER_MS)
+        chosen = draws("deleted").choice(quiet, int(len(self.shop.customers) * DELETED_SHARE), replace=False)
+        return frozenset(self.shop.customers[i] for i in chosen.tolist())
+
+    def _opened(self, day: int) -> list[Account]:
+        """The accounts that are opened on a market day, by time."""
+        pace, shop = self.pace, self.shop
+        random = draws("accounts", pace.seed, pace.trade * 1000, day)
+        start, end = day * pace.day_ms, (day + 1) * pace.day_ms
+        expected = shop.expected_orders(start, end) * pace.trade * NEW_A_DAY / 110
+        count = int(random.poisson(expected))
+        times = np.sort(random.integers(start, end, count)).tolist()
+        countries = shop.baskets.country[random.integers(0, len(shop.baskets.country), count)].tolist()
+        return [
+            Account(f"N{opened // 1000}{pace.trade_salt:03x}{number}", shop.countries[country], opened)
+            for number, (opened, country) in enumerate(zip(times, countries))
+        ]
+
+    def before(self, moment_ms: int, random: np.random.Generator) -> Account | None:
+        """An account that was opened before this moment, today or yesterday."""
+        day = moment_ms // self.pace.day_ms
+        known = [account for account in self.opened(day - 1) + self.opened(day) if account.opened_ms < moment_ms]
+        # One in eight is deleted soon, see events(): they never buy.
+        known = [account for account in known if not _is_brief(account)]
+        return known[-1 - min(int(random.exponential(4)), len(known) - 1)] if known else None
+
+    def events(self, day: int) -> list[Event]:
+        """What happens to accounts on a market day."""
+        pace, shop = self.pace, self.shop
+        found = []
+        for account in self.opened(day):
+            found.append(
+                customers.change(
+                    account.customer_id,
+                    account.country,
+                    "none",
+                    "created",
+                    account.opened_ms,
+                    f"customer:{account.customer_id}:1",
+                )
+            )
+        for account in self.opened(day - 1):
+            if _is_brief(account):
+                later = account.opened_ms + pace.day_ms - (account.opened_ms % pace.day_ms) // 2
+                found.append(
+                    customers.change(
+                        account.customer_id,
+                        account.country,
+                        "none",
+                        "deleted",
+                        max(later, day * pace.day_ms),
+                        f"customer:{account.customer_id}:2",
+                    )
+                )
+        random = draws("changes", pace.seed, pace.trade * 1000, day)
+        start, end = day * pace.day_ms, (day + 1) * pace.day_ms
+        expected = shop.expected_orders(start, end) * pace.trade * CHANGES_A_DAY / 110
+        for number in range(int(random.poisson(expected))):
+            customer = int(random.integers(0, len(shop.customers)))
+            customer_id, at = shop.customers[customer], int(random.integers(start, end))
+            if customer_id in self.deleted:
+                continue
+            found.append(
+                customers.change(
+                    customer_id,
+                    shop.countries[int(shop.customer_country[customer])],
+                    customers.tier(int(shop.customer_orders[customer]) + int(random.integers(0, 3))),
+                    "changed",
+                    at,
+                    f"customer:{customer_id}:{at // 1000}-{pace.trade_salt:03x}{number}",
+                    moves=at // (30 * DAY_MS),
+                )
+            )
+        return found
+
+
+def _is_brief(account: Account) -> bool:
+    return bool(draws("brief", account.customer_id).random() < 0.125)
