@@ -1,4 +1,4 @@
-"""How a source of events writes to Kafka: settings and the checks before the first message."""
+"""Opens a producer for a source of events, after the checks before the first message."""
 
 from __future__ import annotations
 
@@ -8,14 +8,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
 
-SETTINGS: dict[str, Any] = {
-    # A message counts as sent when every in-sync replica has it; the broker drops what a retry repeats.
-    "acks": "all",
-    "enable.idempotence": True,
-    "compression.type": "lz4",
-    # Java's partitioner, so that all producers, whatever their language, put a key into the same partition.
-    "partitioner": "murmur2_random",
-}
+from include.producing import settings
 
 
 class BrokerUnreachable(ConnectionError):
@@ -56,7 +49,6 @@ def check_topic(bootstrap: str, topic: str, timeout_s: float = 10) -> int:
     return len(found.partitions)
 
 
-def open_producer(bootstrap: str, settings: Mapping[str, Any]) -> Producer:
-    """A producer with SETTINGS and the caller's own, in librdkafka's names."""
-    # log_level 2: the callers report errors themselves, once; librdkafka would do so at every attempt.
-    return Producer({"bootstrap.servers": bootstrap, "log_level": 2, **SETTINGS, **settings})
+def open_producer(bootstrap: str, own: Mapping[str, Any]) -> Producer:
+    """A producer with the platform's settings (include/producing.py) and the caller's own, in librdkafka's names."""
+    return Producer(settings({"bootstrap.servers": bootstrap}, own))
