@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from include.beam import cards
 from include.beam.source import Records
 from include.contracts.contract import Column, Contract, Table, generated
 from include.references import Reference
@@ -34,11 +35,12 @@ Reasons = dict[int, str]
 @dataclass(frozen=True)
 class Parsed:
     """Tables by name, without position columns; `events` says for every row of a table its record's index.
-    `reasons`: record index -> why it is a dead letter."""
+    `reasons`: record index -> why it is a dead letter. `masked`: records with a card number in a free text."""
 
     tables: dict[str, pa.Table]
     events: dict[str, np.ndarray[Any, Any]]
     reasons: Reasons = field(default_factory=dict)
+    masked: set[int] = field(default_factory=set)
 
 
 class Parser:
@@ -57,6 +59,7 @@ class Parser:
             {name: pa.concat_tables([block.tables[name] for block in blocks]) for name in blocks[0].tables},
             {name: np.concatenate([block.events[name] for block in blocks]) for name in blocks[0].events},
             {index: _line(reason) for block in blocks for index, reason in block.reasons.items()},
+            {index for block in blocks for index in block.masked},
         )
 
     def _block(self, records: Records, start: int) -> Parsed:
@@ -77,6 +80,7 @@ class Parser:
         columns: dict[str, dict[str, pa.Array]] = {}
         rows_of: dict[str, np.ndarray[Any, Any]] = {}
         faults: Reasons = {}  # index in `events` -> reason
+        masked: set[int] = set()  # indices in `events`
         for table in self.contract.tables:
             rows, parents = _rows(table, events)
             made = {c.name: _column(c, rows, _Place(table, parents), faults) for c in table.columns if c.is_sent}
@@ -86,6 +90,8 @@ class Parser:
                 root = columns[self.contract.tables[0].name]
                 made |= {c.name: root[c.name].take(parents) for c in table.columns if c.is_inherited}
             for column in table.columns:
+                if column.is_free_text and column.is_sent:
+                    made[column.name] = _mask(made[column.name], parents, masked)
                 if lookup := column.lookup:
                     made[column.name] = self.references[lookup.reference].values(made[lookup.key], lookup.value)
             columns[table.name], rows_of[table.name] = made, parents
@@ -97,7 +103,7 @@ class Parser:
                 keep = ~np.isin(parents, np.fromiter(faults, dtype=np.int64))
                 rows, parents = rows.filter(pa.array(keep)), parents[keep]
             tables[table.name], rows_of[table.name] = rows, origin[parents]
-        return Parsed(tables, rows_of, reasons)
+        return Parsed(tables, rows_of, reasons, {positions[event] for event in masked})
 
     def _check_time(self, event_ts: pa.Array, arrivals: pa.Array, faults: Reasons) -> None:
         """event_ts lies in the contract's window: not before accepted_from, not too far ahead of arrival."""
@@ -207,6 +213,16 @@ def _decimals(column: Column, values: list[Decimal | None], place: _Place, fault
     return array
 
 
+def _mask(texts: pa.Array, parents: np.ndarray[Any, Any], masked: set[int]) -> pa.Array:
+    """The texts without card numbers; the events that had one are added to `masked`."""
+    rows = _true(pc.match_substring_regex(texts, cards.PATTERN))
+    changed = {row: text for row in rows if (text := cards.mask_text(texts[row].as_py())) != texts[row].as_py()}
+    if not changed:
+        return texts
+    masked.update(int(parents[row]) for row in changed)
+    return pa.array([changed.get(row, text) for row, text in enumerate(texts.to_pylist())], pa.string())
+
+
 def _moment(timestamp: pa.Scalar) -> str:
     """As text by Arrow: a time of year 1 or 9999 may in UTC be one that Python has not."""
     return str(timestamp.cast(pa.string()).as_py()).removesuffix(".000000")
@@ -244,10 +260,10 @@ def _bad_byte(value: bytes) -> str:
 
 def _line(reason: str) -> str:
     """A reason as one readable line that its column can hold."""
-    text = reason.replace("\x00", "\\x00")
+    text = cards.mask_text(reason.replace("\x00", "\\x00"))
     return text if len(text) <= MAX_REASON else f"{text[: MAX_REASON - 4]} ..."
 
 
 def payload_text(value: bytes) -> str:
     """A dead letter's payload as text. Bad bytes are escaped; what is over 1 MB is cut, the archive has all."""
-    return value[:MAX_PAYLOAD].decode("utf-8", "backslashreplace").replace("\x00", "\\x00")
+    return cards.mask(value[:MAX_PAYLOAD]).decode("utf-8", "backslashreplace").replace("\x00", "\\x00")

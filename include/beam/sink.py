@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from include import references, storage
+from include.beam import cards
 from include.beam.parse import MICROSECONDS, Parsed, Parser, payload_text
 from include.beam.plan import Chunk, ChunkResult, File, Plan
 from include.beam.source import Records
@@ -38,7 +39,7 @@ def write_chunk(plan: Plan, chunk: Chunk, records: Records) -> ChunkResult:
             path = f"{name}/{chunk.name}.parquet"
             size = storage.write_table(storage.join(plan.folder, path), table)
             files.append(File(name, path, table.num_rows, size))
-    _archive(plan, chunk, records)
+    _archive(plan, chunk, records, {*parsed.reasons, *parsed.masked})
     hours = sorted(
         {moment.isoformat() for name in parsed.tables for moment in pc.unique(tables[name]["event_hour"]).to_pylist()}
     )
@@ -85,14 +86,16 @@ def _dead_letters(plan: Plan, chunk: Chunk, records: Records, parsed: Parsed) ->
     )
 
 
-def _archive(plan: Plan, chunk: Chunk, records: Records) -> None:
-    """The raw bytes as they arrived, by offsets: what a replay reads when the log has expired."""
+def _archive(plan: Plan, chunk: Chunk, records: Records, suspects: set[int]) -> None:
+    """The raw bytes as they arrived, by offsets: what a replay reads when the log has expired. Card numbers in the
+    suspects (dead letters, free texts that had one) are masked; no other event has a place for one."""
+    values = [cards.mask(value) if at in suspects else value for at, value in enumerate(records.values)]
     table = pa.table(
         {
             "offset": pa.array(records.offsets, pa.int64()),
             "arrival_ts": pa.array(records.arrivals_ms, pa.int64()).cast(pa.timestamp("ms")),
             "key": pa.array(records.keys, pa.binary()),
-            "value": pa.array(records.values, pa.binary()),
+            "value": pa.array(values, pa.binary()),
         }
     )
     folder = storage.join(plan.store, "archive", chunk.topic, str(chunk.partition))

@@ -38,7 +38,8 @@ class Lookup:
 
 @dataclass(frozen=True)
 class Column:
-    """One column: `path` leads from the event (or the line) to its value, `minimum` and `maximum` are inclusive."""
+    """One column: `path` leads from the event (or the line) to its value, `minimum` and `maximum` are inclusive. A free
+    text is what a person typed: card numbers in it are masked."""
 
     name: str
     path: str
@@ -54,6 +55,7 @@ class Column:
     min_length: int | None = None
     max_length: int | None = None
     lookup: Lookup | None = None
+    is_free_text: bool = False
 
     @property
     def is_sent(self) -> bool:
