@@ -6,7 +6,6 @@ whole, so a reader sees no half row; `select * from 'FOLDER/*.parquet'` is the w
 
 from __future__ import annotations
 
-import os
 import uuid
 from pathlib import Path
 
@@ -63,5 +62,5 @@ class Account:
         path = self._folder / f"{first:015d}-{uuid.uuid4().hex[:8]}.parquet"
         temporary = path.with_suffix(".writing")
         pq.write_table(table, temporary, compression="lz4", use_dictionary=["topic", "kind", "label"])
-        os.replace(temporary, path)
+        temporary.replace(path)
         self._parts, self._rows = [], 0

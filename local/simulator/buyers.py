@@ -18,17 +18,17 @@ from local.simulator.interactions import (
     Fragments,
     load_times,
 )
-from local.simulator.orders import Order
+from local.simulator.order import Order
 from local.simulator.shop import DECLINED, Shop
 
 MAX_PRODUCTS = 80  # of larger orders the rest comes by order form
 LONGEST_MS = 1_500_000
 
 
-def interactions(shop: Shop, fragments: Fragments, order: Order, day_ms: int) -> list[Event]:
-    """What the buyer did, up to the purchase or the refused payment, in order of time."""
+def interactions(shop: Shop, fragments: Fragments, order: Order, day_ms: int, most: int = MAX_PRODUCTS) -> list[Event]:
+    """What the buyer did, up to the purchase or the refused payment, in order of time. most: products looked at."""
     random = draws("buyer", order.order_id)
-    products = list(dict.fromkeys(shop.lines(order.basket)[0].tolist()))[:MAX_PRODUCTS]
+    products = list(dict.fromkeys(shop.lines(order.basket)[0].tolist()))[:most]
     acts = [VIEWS[0]]
     about = [-1]
     for product in products:

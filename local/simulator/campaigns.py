@@ -18,7 +18,8 @@ class Campaign:
 
 
 _BY_WEEK = (
-    ("spring-garden", "Garden"), ("tea-time", "Tea and tableware"), ("party-season", "Party"), ("back-to-school", "Children and toys"),
+    ("spring-garden", "Garden"), ("tea-time", "Tea and tableware"), ("party-season", "Party"),
+    ("back-to-school", "Children and toys"),
     ("kitchen-days", "Kitchen and baking"), ("light-up", "Candles and lights"), ("wrap-it", "Stationery and wrap"),
 )  # fmt: skip
 

@@ -6,6 +6,7 @@ import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -83,13 +84,17 @@ def concat(parts: Sequence[Events]) -> Events:
     if not parts:
         none = np.zeros(0, np.int64)
         return Events(none, none, none, none, none, [], [], [])
-    columns = [np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS]
-    lists = [[value for part in parts for value in getattr(part, name)] for name in ("ids", "keys", "values")]
-    whole = Events(*columns, *lists)
+    whole = Events(
+        np.concatenate([part.send_ms for part in parts]),
+        np.concatenate([part.event_ms for part in parts]),
+        np.concatenate([part.topic for part in parts]),
+        np.concatenate([part.kind for part in parts]),
+        np.concatenate([part.label for part in parts]),
+        list(chain.from_iterable(part.ids for part in parts)),
+        list(chain.from_iterable(part.keys for part in parts)),
+        list(chain.from_iterable(part.values for part in parts)),
+    )
     return whole.take(np.argsort(whole.send_ms, kind="stable"))
-
-
-_COLUMNS = ("send_ms", "event_ms", "topic", "kind", "label")
 
 
 @dataclass(slots=True)

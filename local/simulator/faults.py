@@ -11,10 +11,8 @@ from local.simulator.events import (
     BEYOND,
     CUSTOMERS,
     CUT,
-    DUPLICATE,
     HUGE,
     IOT,
-    LATE,
     MOBILE,
     NORMAL,
     ORDERS,
@@ -123,6 +121,3 @@ def spoil_all(kinds: Numbers, topics: Numbers, values: list[bytes]) -> None:
     """spoil() in place, where there is something to spoil."""
     for at in np.flatnonzero(kinds >= CUT).tolist():
         values[at] = spoil(int(kinds[at]), int(topics[at]), values[at])
-
-
-__all__ = ["DUPLICATE", "LATE", "clocks", "delays", "spoil", "spoil_all", "strike"]

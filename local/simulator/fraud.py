@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from local.simulator.events import REFUND_ABUSE, STOLEN_CARD, draws
+from local.simulator.order import Order, card, session
 from local.simulator.shop import DECLINED, RETURN, SALE
 
 if TYPE_CHECKING:
-    from local.simulator.orders import Order, Orders
+    from local.simulator.orders import Orders
 
 # At the history's pace: a stolen card every second market day, an abuser of refunds as often.
 STOLEN_A_DAY, ABUSE_A_DAY = 0.5, 0.5
 _COUNTRIES = ("United Kingdom", "Germany", "France", "EIRE", "Spain", "Netherlands")
-
-
-def card(owner: str) -> str:
-    """What the processor makes of a card's number."""
-    return hashlib.blake2b(owner.encode(), digest_size=16, key=b"processor").hexdigest()
 
 
 def orders(source: Orders, day: int, first_number: int) -> list[Order]:
@@ -51,14 +46,14 @@ def _stolen_card(source: Orders, random: np.random.Generator, start: int, end: i
     home, *abroad = random.permutation(len(_COUNTRIES))[:3].tolist()
     at = int(random.integers(start, end))
     span = (end - start) / 86_400_000
-    account = source._accounts.before(at, random)
+    account = source.accounts.before(at, random)
     stolen = card(f"stolen {start} {number}")
     found = []
     for i in range(int(random.integers(3, 8))):
         at += int(5_000 + random.exponential(100_000) * max(span, 0.02))
         if at >= end:
             break
-        made = source._order(random, number + i, at, _dear(source, random, 0.1), SALE)
+        made = source.draw(random, number + i, at, _dear(source, random, 0.1), SALE)
         outcome = DECLINED if random.random() < 0.3 else SALE
         found.append(
             replace(
@@ -67,7 +62,7 @@ def _stolen_card(source: Orders, random: np.random.Generator, start: int, end: i
                 customer_id=account.customer_id if account else None,
                 country=_COUNTRIES[abroad[i % 2]],
                 channel="web",
-                session=made.session or source_session(made.order_id),
+                session=made.session or session(made.order_id),
                 method="card",
                 card=stolen,
                 billing_country=_COUNTRIES[home],
@@ -81,7 +76,7 @@ def _stolen_card(source: Orders, random: np.random.Generator, start: int, end: i
 def _refund_abuse(source: Orders, random: np.random.Generator, start: int, end: int, number: int) -> list[Order]:
     """A new account that orders several times and wants its money back within hours, for the whole basket."""
     at = int(random.integers(start, start + (end - start) // 2))
-    account = source._accounts.before(at, random)
+    account = source.accounts.before(at, random)
     if account is None:
         return []
     found: list[Order] = []
@@ -91,9 +86,9 @@ def _refund_abuse(source: Orders, random: np.random.Generator, start: int, end: 
             at += int((end - start) * (0.01 + random.random() * 0.04))
             if at >= end:
                 return found
-            made = source._order(random, number + len(found), at, basket, order_type)
+            made = source.draw(random, number + len(found), at, basket, order_type)
             if order_type == SALE and not made.session:
-                made = replace(made, channel="web", session=source_session(made.order_id))
+                made = replace(made, channel="web", session=session(made.order_id))
             found.append(
                 replace(
                     made,
@@ -107,9 +102,3 @@ def _refund_abuse(source: Orders, random: np.random.Generator, start: int, end: 
                 )
             )
     return found
-
-
-def source_session(order_id: str) -> str:
-    from local.simulator.orders import session
-
-    return session(order_id)

@@ -20,8 +20,8 @@ class Market:
         self.sensors = Sensors(pace)
 
     def events(self, start_ms: int, end_ms: int) -> Events:
-        """What is sent in [start_ms, end_ms), in the order of sending. The events of two intervals that meet are those of
-        the whole, whatever is in between: no event comes twice, none is missing."""
+        """What is sent in [start_ms, end_ms), in the order of sending. Two intervals that meet have together the events
+        of the whole: none comes twice, none is missing."""
         parts = [*self.trade.events(start_ms, end_ms)]
         parts += self.sessions.events(start_ms, end_ms)
         parts += self.sensors.events(start_ms, end_ms)

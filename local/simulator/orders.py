@@ -2,49 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
 from local.simulator import fraud
 from local.simulator.accounts import Accounts
-from local.simulator.events import HONEST, ORDERS, Event, body, draws, instants
+from local.simulator.events import ORDERS, Event, body, draws
+from local.simulator.order import Order, card, payments, session
 from local.simulator.pace import Pace
-from local.simulator.shop import ADJUSTMENT, DAY_MS, DECLINED, GIFT, HOUR_MS, ORDER_TYPES, RETURN, SALE, Shop, line_json
+from local.simulator.shop import ADJUSTMENT, DECLINED, GIFT, HOUR_MS, ORDER_TYPES, RETURN, SALE, Shop, line_json
 
 DECLINED_SHARE = 0.015  # of sales: orders that no payment was accepted for, on top of the history's
 NEW_ACCOUNTS, STORE, MOBILE_SHARE = 0.08, 0.06, 0.33
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """An order of the market. number: within its market day; basket: index into the history's; customer_id: None for
-    guests; session: 16 hex digits, or "" for orders of no session; card: hash, or "" where no card was used; sign: -1
-    where the basket is taken back."""
-
-    number: int
-    order_id: str
-    order_ms: int
-    order_type: int
-    basket: int
-    customer_id: str | None
-    country: str
-    channel: str
-    session: str
-    method: str
-    card: str = ""
-    billing_country: str = ""
-    attempts: int = 1
-    sign: int = 1
-    label: int = HONEST
 
 
 class Orders:
     """The orders of each market day, a function of (seed, trade, day)."""
 
     def __init__(self, shop: Shop, pace: Pace, accounts: Accounts) -> None:
-        self.shop, self.pace, self._accounts = shop, pace, accounts
+        self.shop, self.pace, self.accounts = shop, pace, accounts
         self.day = lru_cache(maxsize=16)(self._day)
 
     def _day(self, day: int) -> list[Order]:
@@ -56,9 +33,9 @@ class Orders:
         for number, order_ms in enumerate(times):
             basket = int(recent[random.integers(0, len(recent))])
             order_type = int(shop.baskets.order_type[basket])
-            found.append(self._order(random, number, order_ms, basket, order_type))
+            found.append(self.draw(random, number, order_ms, basket, order_type))
             if order_type == SALE and random.random() < DECLINED_SHARE:
-                again = self._order(random, len(times) + number, order_ms + 1_000, basket, DECLINED)
+                again = self.draw(random, len(times) + number, order_ms + 1_000, basket, DECLINED)
                 found.append(again)
         first_number = 2 * len(times)
         found += fraud.orders(self, day, first_number)
@@ -78,15 +55,16 @@ class Orders:
         """The number of an order: its second, and what keeps those of one second apart."""
         return f"S{order_ms // 1000}-{self.pace.trade_salt:03x}{number}"
 
-    def _order(self, random: np.random.Generator, number: int, order_ms: int, basket: int, order_type: int) -> Order:
+    def draw(self, random: np.random.Generator, number: int, order_ms: int, basket: int, order_type: int) -> Order:
+        """An order of this basket: who places it, where, and how it is paid."""
         b, shop = self.shop.baskets, self.shop
         customer, country = int(b.customer[basket]), shop.countries[int(b.country[basket])]
         customer_id = shop.customers[customer] if customer >= 0 else None
-        if customer_id in self._accounts.deleted:
+        if customer_id in self.accounts.deleted:
             customer_id = None
         is_trade = order_type in (SALE, DECLINED)
         if is_trade and random.random() < NEW_ACCOUNTS:
-            account = self._accounts.before(order_ms, random)
+            account = self.accounts.before(order_ms, random)
             customer_id, country = (account.customer_id, account.country) if account else (customer_id, country)
         u, v, w = random.random(3).tolist()
         channel = "web"
@@ -111,7 +89,7 @@ class Orders:
             channel,
             session(order_id) if has_session else "",
             method,
-            card=fraud.card(customer_id or order_id) if method == "card" else "",
+            card=card(customer_id or order_id) if method == "card" else "",
             billing_country=country,
             attempts=attempts,
         )
@@ -140,33 +118,6 @@ class Orders:
         )
         text = f'{body(head)},"lines":[{lines}]'
         if order.method:
-            text += f',"payments":[{",".join(_payments(order, amount))}]'
+            text += f',"payments":[{",".join(payments(order, amount))}]'
         key = order.customer_id or order.order_id
         return Event(ORDERS, order.order_ms, f"order:{order.order_id}", key, text, label=order.label)
-
-
-def session(order_id: str) -> str:
-    """The session in which an order was placed."""
-    return f"{int(draws('session', order_id).integers(0, 2**63)):016x}"
-
-
-def _payments(order: Order, amount_mills: int) -> list[str]:
-    """The attempts to pay: declined ones first; a return is refunded."""
-    outcomes = ["declined"] * (order.attempts - 1)
-    outcomes.append(
-        "refunded" if order.order_type == RETURN else "declined" if order.order_type == DECLINED else "accepted"
-    )
-    card = {"card_hash": order.card} if order.card else {}
-    return [
-        "{"
-        + body(
-            {"payment_no": number, "method": order.method, "outcome": outcome, "amount": amount_mills / 1000}
-            | card
-            | {"billing_country": order.billing_country or None}
-        )
-        + "}"
-        for number, outcome in enumerate(outcomes, 1)
-    ]
-
-
-__all__ = ["DAY_MS", "Order", "Orders", "instants", "replace", "session"]

@@ -40,7 +40,7 @@ class Pace:
     def horizon_ms(self) -> int:
         """What begins in a block is sent within this time. Above 280 events a second sessions become shorter, because
         those that are open are kept in memory."""
-        return max(int(60_000 * min(1.0, 1.0)), min(1_800_000, int(_OPEN_EVENTS / self.rate * 1000)))
+        return max(60_000, min(1_800_000, int(_OPEN_EVENTS / self.rate * 1000)))
 
     @property
     def quickness(self) -> float:

@@ -31,5 +31,6 @@ def country_shares(shop: Shop, moment_ms: int) -> Numbers:
     base = np.bincount(shop.baskets.country, minlength=len(shop.countries)).astype(float)
     local = np.array([(moment_ms // HOUR_MS + _OFFSETS_H.get(name, 1)) % 24 for name in shop.countries])
     # The history ships nine orders in ten at home; more people than that look from abroad.
-    shares: Numbers = base**0.8 * HOURS[local]
-    return shares / shares.sum()
+    weights = base**0.8 * HOURS[local]
+    shares: Numbers = weights / weights.sum()
+    return shares

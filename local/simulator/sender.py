@@ -24,7 +24,7 @@ def check_topics(bootstrap: str, prefix: str = "", timeout_s: float = 10) -> dic
 
 
 class Sender:
-    """Queues events in librdkafka, which keeps them while the broker is away; the log says so once, and when it is back.
+    """Queues events in librdkafka, which keeps them while the broker is away; the log says so, and when it is back.
 
     The account has every event as soon as it is queued: it is right when close() returns 0.
     """
@@ -81,9 +81,9 @@ class Sender:
                 self.failure = error.args[0]
             refused = [message for message in messages if "_error" in message]
             for message in refused:
-                error = message.pop("_error")
-                if error.code() != KafkaError._QUEUE_FULL:
-                    self.failure = self.failure or error
+                reason: KafkaError = message.pop("_error")
+                if reason.code() != KafkaError._QUEUE_FULL:
+                    self.failure = self.failure or reason
             messages = refused
             if messages:
                 if stop is not None and stop.is_set():

@@ -1,4 +1,4 @@
-"""Sensors of the warehouses: temperature, humidity, doors, scales. They drift, get stuck and fall silent. Vectorised."""
+"""Sensors of the warehouses: temperature, humidity, doors, scales. They drift, get stuck, fall silent. Vectorised."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ CALIBRATED_MS = 10 * DAY_MS
 class Sensors:
     """The source of readings. Slot g of all time is device g % devices, measured at g * period / devices."""
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Pace, devices: int | None = None, period_ms: int | None = None) -> None:
         self.pace = pace
-        self.period_ms = 60_000 if pace.rate <= 500 else 10_000
-        self.devices = max(8, round(pace.rate * SENSOR_SHARE * self.period_ms / 1000))
+        self.period_ms = period_ms or (60_000 if pace.rate <= 500 else 10_000)
+        self.devices = devices or max(8, round(pace.rate * SENSOR_SHARE * self.period_ms / 1000))
         self.block = lru_cache(maxsize=4 + pace.horizon_ms // pace.block_ms)(self._block)
 
     def events(self, start_ms: int, end_ms: int) -> list[Events]:
@@ -50,15 +50,17 @@ class Sensors:
             block = self.block(number)
             first, last = np.searchsorted(block[0], [start_ms, end_ms]).tolist()
             if first < last:
-                found.append(self._render(*(column[first:last] for column in block)))
+                found.append(self.render(*(column[first:last] for column in block)))
         return found
 
     def _block(self, number: int) -> tuple[Numbers, ...]:
-        """(send_ms, event_ms, slot, reading in thousandths, kind, label) by send_ms."""
-        pace = self.pace
-        random = draws("sensors", pace.seed, pace.rate * 1000, number)
-        start, end = number * pace.block_ms, (number + 1) * pace.block_ms
+        start, end = number * self.pace.block_ms, (number + 1) * self.pace.block_ms
         slot = np.arange(-(-start * self.devices // self.period_ms), -(-end * self.devices // self.period_ms))
+        return self.build(draws("sensors", self.pace.seed, self.pace.rate * 1000, number), slot)
+
+    def build(self, random: np.random.Generator, slot: Numbers) -> tuple[Numbers, ...]:
+        """(send_ms, event_ms, slot, reading in thousandths, kind, label) of these slots, by send_ms."""
+        pace = self.pace
         device, event_ms = slot % self.devices, slot * self.period_ms // self.devices
         spell = mix(device * 1_000_003 + event_ms // SPELL_MS, pace.seed + 21) % np.uint64(1000)
         awake = spell >= 8
@@ -109,9 +111,10 @@ class Sensors:
         label = np.where(stuck, STUCK, np.where(drifting, DRIFT, HONEST)).astype(np.int8)
         return np.rint(value * np.where(kind == 2, 1000, 100)).astype(np.int64) * np.where(kind == 2, 1, 10), label
 
-    def _render(
+    def render(
         self, send_ms: Numbers, event_ms: Numbers, slot: Numbers, reading: Numbers, kind: Numbers, label: Numbers
     ) -> Events:
+        """The events of columns as build() gives them."""
         device = slot % self.devices
         names = self._names
         # A battery lasts half a year.

@@ -49,8 +49,8 @@ MAX_EVENTS = 60
 
 @dataclass(frozen=True)
 class Block:
-    """The interactions of sessions that begin in a block, by send_ms. By event: session (index), number in it, act, product,
-    load, extra (indices of fragments), kind. By session: prefix of event ids, fields, key, topic, label."""
+    """The interactions of sessions that begin in a block, by send_ms. By event: session (index), number in it, kind;
+    act, product, load, extra as indices of fragments. By session: prefix of event ids, fields, key, topic, label."""
 
     send_ms: Numbers
     event_ms: Numbers
@@ -76,8 +76,11 @@ class Sessions:
         self.shop, self.pace = shop, pace
         self._fragments = Fragments(shop)
         # Products by category, popular first, with running weights: a draw within a category is one binary search.
-        self._order = np.lexsort((-shop.weights, shop.categories))
-        self._running = np.concatenate([[0.0], np.cumsum(shop.weights[self._order])])
+        offered = shop.weights.copy()
+        offered[list(shop.discontinued)] = 0
+        self._order = np.lexsort((-offered, shop.categories))
+        self._order = self._order[offered[self._order] > 0]
+        self._running = np.concatenate([[0.0], np.cumsum(offered[self._order])])
         bounds = np.searchsorted(shop.categories[self._order], np.arange(shop.categories.max() + 2))
         self._low, self._high = self._running[bounds[:-1]], self._running[bounds[1:]]
         # People by country: those with an account first, the loyal ones before the others.
@@ -95,7 +98,7 @@ class Sessions:
             block = self.block(number)
             first, last = np.searchsorted(block.send_ms, [start_ms, end_ms]).tolist()
             if first < last:
-                found.append(self._render(block, slice(first, last)))
+                found.append(self.render(block, slice(first, last)))
         return found
 
     def _block(self, number: int) -> Block:
@@ -107,8 +110,17 @@ class Sessions:
         people = wanted * PEOPLE * level(middle)
         human_count = int(random.poisson(people / MEAN_EVENTS))
         bot_count = int(random.poisson(max(wanted - people, wanted * 0.03) / BOT_EVENTS))
-        count = human_count + bot_count
-        is_bot = np.arange(count) >= human_count
+        is_bot = np.arange(human_count + bot_count) >= human_count
+        begin = start + (random.random(len(is_bot)) * length).astype(np.int64)
+        numbers = (pace.salt << 52) + (number << 18) + np.arange(len(is_bot), dtype=np.uint64)
+        return self.build(random, begin, is_bot, mix(numbers, 3), middle)
+
+    def build(
+        self, random: np.random.Generator, begin: Numbers, is_bot: Numbers, unique: Numbers, middle: int
+    ) -> Block:
+        """The sessions that begin at these times. unique: 64 bits that name each; middle: the time by which the
+        season, the countries' hours and the releases go."""
+        pace, count = self.pace, len(begin)
 
         # --- sessions
         sizes = 2 + np.minimum(random.geometric(1 / 9.0, count), MAX_EVENTS - 2)
@@ -116,7 +128,6 @@ class Sessions:
         sizes = np.where(is_bot, np.exp(random.uniform(np.log(15), np.log(180), count)).astype(np.int64), sizes)
         country, visitor, customer = self._visitors(random, count, is_bot, middle)
         topic = np.where(~is_bot & (random.random(count) < 0.42), MOBILE, WEB).astype(np.int8)
-        begin = start + (random.random(count) * length).astype(np.int64)
         delay = np.where(random.random(count) < faults.LATE_SHARE, faults.delays(random, count, 1.0), 0)
         clock_kind, clock_ms = faults.clocks(random.random(count), random.random(count))
         kind_of_session = np.where(delay > 0, LATE, clock_kind).astype(np.int8)
@@ -171,12 +182,6 @@ class Sessions:
         order = np.argsort(send_ms, kind="stable")
         rows = rows[order]
 
-        unique = mix(
-            (np.uint64(pace.salt) << np.uint64(50))
-            + np.uint64(number) * np.uint64(1 << 18)
-            + np.arange(count, dtype=np.uint64),
-            3,
-        )
         return Block(
             send_ms[order],
             event_ms[rows],
@@ -271,15 +276,16 @@ class Sessions:
             )
         return prefixes, fields, keys
 
-    def _render(self, block: Block, at: slice) -> Events:
+    def render(self, block: Block, at: slice) -> Events:
+        """The block's events at these positions."""
         acts, products, loads, extras = self._fragments.acts, self._fragments.products, LOADS, block.extras
         session = block.session[at]
         prefixes, fields, keys = block.prefixes, block.fields, block.keys
         in_session = session.tolist()
         ids = [f"{prefixes[s]}{n}" for s, n in zip(in_session, block.number[at].tolist())]
         values = [
-            f'{{"event_id":"{i}","event_ts":"{t}Z",{fields[s]}{acts[a]}{products[p]}{loads[l]}{extras[x]}}}'.encode()
-            for i, t, s, a, p, l, x in zip(
+            f'{{"event_id":"{i}","event_ts":"{t}Z",{fields[s]}{acts[a]}{products[p]}{loads[ms]}{extras[x]}}}'.encode()
+            for i, t, s, a, p, ms, x in zip(
                 ids,
                 instants(block.event_ms[at]),
                 in_session,

@@ -20,6 +20,9 @@ LEVEL_WEEKS = 6  # whose number of orders it goes on with
 MAX_AMOUNT_MILLS = 20_000_000
 
 
+QUIET_MS, DISCONTINUED = 150 * DAY_MS, 40
+
+
 @dataclass(frozen=True)
 class Baskets:
     """The history's orders by (time, id), in columns; their lines stand from first[i] to first[i + 1] in the columns
@@ -67,7 +70,7 @@ class Shop:
 
     @cached_property
     def hourly(self) -> Numbers:
-        """(7, 24): orders in each hour of the week, Monday first, level of the last LEVEL_WEEKS, shape of RECENT_WEEKS."""
+        """(7, 24): orders in each hour of the week, Monday first: level of LEVEL_WEEKS, shape of RECENT_WEEKS."""
         b = self.baskets
         # The last day is half a day: the weeks end before it.
         end = int(b.order_ms[-1] // DAY_MS * DAY_MS)
@@ -85,6 +88,39 @@ class Shop:
         hours = np.arange(start_ms // HOUR_MS, -(-end_ms // HOUR_MS))
         covered = np.minimum((hours + 1) * HOUR_MS, end_ms) - np.maximum(hours * HOUR_MS, start_ms)
         return float((self.hourly[(hours // 24 + 3) % 7, hours % 24] * covered).sum() / HOUR_MS)
+
+    @cached_property
+    def renames(self) -> dict[int, list[tuple[int, str]]]:
+        """By product its names in the order they came up, each with the time of the first order that has it. A name
+        counts when one line in twenty, and at least three, has it."""
+        b = self.baskets
+        sold = np.flatnonzero((b.line_price_mills > 0) & (b.line_quantity > 0) & (b.line_name >= 0))
+        order_ms = np.repeat(b.order_ms, np.diff(b.first))
+        pair = b.line_product[sold] * len(self.texts) + b.line_name[sold]
+        pairs, first, counts = np.unique(pair, return_index=True, return_counts=True)
+        product = pairs // len(self.texts)
+        total = np.bincount(product, counts)[product]
+        found: dict[int, list[tuple[int, str]]] = {}
+        for at in np.argsort(first, kind="stable").tolist():
+            name = (self.texts[pairs[at] % len(self.texts)] or "").strip()
+            names = found.setdefault(int(product[at]), [])
+            if name and counts[at] >= max(3, total[at] / 20) and name not in (known for _, known in names):
+                names.append((int(order_ms[sold[first[at]]]), name))
+        return found
+
+    @cached_property
+    def discontinued(self) -> dict[int, int]:
+        """Products that are no longer sold, each with the time it was taken out: some that had not sold for long."""
+        b = self.baskets
+        last = np.zeros(len(self.products), np.int64)
+        np.maximum.at(last, b.line_product, np.repeat(b.order_ms, np.diff(b.first)))
+        quiet = np.flatnonzero((last < b.order_ms[-1] - QUIET_MS) & self.is_stocked)
+        return {product: int(last[product]) + QUIET_MS // 2 for product in quiet.tolist()[:DISCONTINUED]}
+
+    def current_name(self, product: int) -> str:
+        """What the product was called last."""
+        names = self.renames.get(product)
+        return names[-1][1] if names else self.names[product]
 
     def lines(self, basket: int) -> tuple[Numbers, Numbers, Numbers, Numbers]:
         """(product, name, quantity, price_mills) of a basket's lines."""

@@ -52,9 +52,11 @@ class Stock:
         return found
 
     @cached_property
-    def _phase(self) -> Numbers:
-        """When in a market day each product is delivered, as share of the day."""
-        return 0.1 + 0.6 * (mix(np.arange(len(self.shop.products)), 41) % np.uint64(997)).astype(float) / 997
+    def _delivery_ms(self) -> Numbers:
+        """When in a market day each product comes to Leeds, milliseconds from the day's start."""
+        share = 0.1 + 0.6 * (mix(np.arange(len(self.shop.products)), 41) % np.uint64(997)).astype(float) / 997
+        found: Numbers = (share * self.pace.day_ms).astype(np.int64)
+        return found
 
     @cached_property
     def levels(self) -> Numbers:
@@ -66,10 +68,12 @@ class Stock:
         count = len(shop.products)
         total = np.bincount(product, quantity, count)
         lines = np.bincount(product, minlength=count)
-        a_day = total / 91 * self.pace.trade * self.pace.haste
+        # Where a market day is a part of a day, it may be the busiest.
+        busy = 1.0 if self.pace.haste == 1 else 3.0
+        a_day = total / 91 * self.pace.trade * self.pace.haste * busy
         a_line = total / np.maximum(lines, 1)
         shares = np.array(SHARES)
-        level = a_day[:, None] * self._days_between[:, None] * shares * 1.6 + 3 * a_line[:, None] * (0.5 + shares) + 6
+        level = a_day[:, None] * self._days_between[:, None] * shares * 2.5 + 5 * a_line[:, None] * (0.5 + shares) + 6
         found: Numbers = np.ceil(level).astype(np.int64)
         return found
 
@@ -78,7 +82,7 @@ class Stock:
         return int(self.levels[product].sum() // 4)
 
     def _lines_of_day(self, day: int) -> tuple[Numbers, ...]:
-        """(at_ms, shelf, wanted, order number, line) of the orders of a day, each moved some minutes after its order."""
+        """(at_ms, shelf, wanted, order number, line) of a day's orders; goods move some minutes after the order."""
         columns: list[list[Numbers]] = [[], [], [], [], []]
         for order in self.orders.day(day):
             if order.order_type not in (SALE, RETURN):
@@ -105,21 +109,21 @@ class Stock:
         return tuple(np.concatenate([none, *column]) for column in columns)
 
     def _offset_ms(self, shelf: Numbers) -> Numbers:
-        """A share of the day by which shelves are filled after Leeds; Lyon is filled from Leeds."""
-        return ((shelf % len(WAREHOUSES)) * 0.03 * self.pace.day_ms).astype(np.int64)
+        """When in a market day each shelf is filled: Leeds first, Lyon last and from Leeds."""
+        at: Numbers = shelf % len(WAREHOUSES) * (self.pace.day_ms * 3 // 100)
+        at += self._delivery_ms[shelf // len(WAREHOUSES)]
+        return at
 
     def _period(self, shelf: Numbers, at_ms: Numbers) -> Numbers:
         """The market day in which the shelf's current supply period began."""
         product = shelf // len(WAREHOUSES)
-        day = np.floor((at_ms - self._offset_ms(shelf)) / self.pace.day_ms - self._phase[product]).astype(np.int64)
-        return day - (day + product) % self._days_between[product]
+        day = (at_ms - self._offset_ms(shelf)) // self.pace.day_ms
+        began: Numbers = day - (day + product) % self._days_between[product]
+        return began
 
     def refill_ms(self, shelf: Numbers, period: Numbers) -> Numbers:
-        """When the supply period begins."""
-        product = shelf // len(WAREHOUSES)
-        # One ms more, so that rounding never puts the refill into the period before.
-        start = (period + self._phase[product]) * self.pace.day_ms
-        return np.ceil(start).astype(np.int64) + self._offset_ms(shelf) + 1
+        """When the supply period begins; the goods are there a millisecond before."""
+        return period * self.pace.day_ms + self._offset_ms(shelf)
 
     def _ledger_of_day(self, day: int) -> Moves:
         """All moves that can touch the supply periods of a day, with what was really moved."""
@@ -135,15 +139,15 @@ class Stock:
         at_ms, shelf, wanted, number, line, of_day, period = (
             column[order] for column in (at_ms, shelf, wanted, number, line, of_day, period)
         )
-        # Sales take what is left of the level; returns put back at most what was taken, the rest is not fit for sale.
+        # Sales take what is left of the level; returns put back at most what was taken before, the rest is scrapped.
+        # Both follow from what came before alone, so that the day's ledger and the next one agree.
         group = _groups(shelf, period)
         level = self.levels.reshape(-1)[shelf]
         sold = np.maximum(wanted, 0)
         left = np.maximum(level - _running(sold, group), 0)
         moved = np.minimum(sold, left)
-        taken = np.bincount(group, moved, group[-1] + 1).astype(np.int64)[group] if len(group) else moved
         back = np.maximum(-wanted, 0)
-        returned = np.minimum(back, np.maximum(taken - _running(back, group), 0))
+        returned = np.minimum(back, np.maximum(_running(moved, group) - _running(back, group), 0))
         return Moves(at_ms, shelf, period, wanted, moved - returned, of_day, number, line)
 
     def short(self, day: int) -> set[int]:
@@ -171,7 +175,7 @@ class Stock:
         for i in today.tolist():
             order = order_ids[int(ledger.day[i]), int(ledger.number[i])]
             found.append(
-                self._event(
+                self.movement(
                     int(ledger.at_ms[i]),
                     int(ledger.shelf[i]),
                     "sale" if ledger.moved[i] > 0 else "return",
@@ -203,30 +207,30 @@ class Stock:
             if random.random() < COUNTED_SHARE:
                 lost = min(int(random.random() < 0.15), int(level[s]) - missing)
                 missing += lost
-                found.append(self._event(at_ms - 2, s, "count", int(level[s]) - missing, f"{name}-c"))
+                found.append(self.movement(at_ms - 2, s, "count", int(level[s]) - missing, f"{name}-c"))
             if missing <= 0:
                 continue
             house = s % len(WAREHOUSES)
             if house == LYON:
                 leeds = s - LYON + LEEDS
                 sent = at_ms - int(self.pace.day_ms * 0.02)
-                found.append(self._event(sent - 1, leeds, "refill", missing, f"{name}-f"))
-                found.append(self._event(sent, leeds, "transfer", -missing, f"{name}-o", other=LYON))
-                found.append(self._event(at_ms - 1, s, "transfer", missing, f"{name}-i", other=LEEDS))
+                found.append(self.movement(sent - 1, leeds, "refill", missing, f"{name}-f"))
+                found.append(self.movement(sent, leeds, "transfer", -missing, f"{name}-o", other=LYON))
+                found.append(self.movement(at_ms - 1, s, "transfer", missing, f"{name}-i", other=LEEDS))
             else:
-                found.append(self._event(at_ms - 1, s, "refill", missing, f"{name}-r"))
+                found.append(self.movement(at_ms - 1, s, "refill", missing, f"{name}-r"))
         return found
 
     def stocktaking(self, moment_ms: int) -> list[Event]:
         """A count of every shelf at a moment."""
         stock = self.on_shelf(moment_ms)
         return [
-            self._event(moment_ms, product * len(WAREHOUSES) + house, "count", int(stock[product, house]), "year")
+            self.movement(moment_ms, product * len(WAREHOUSES) + house, "count", int(stock[product, house]), "year")
             for product in np.flatnonzero(self.shop.is_stocked).tolist()
             for house in range(len(WAREHOUSES))
         ]
 
-    def _event(
+    def movement(
         self,
         at_ms: int,
         shelf: int,
@@ -238,6 +242,7 @@ class Stock:
         other: int | None = None,
         label: int = 0,
     ) -> Event:
+        """An inventory.movements event. shelf: product * warehouses + warehouse; name: ends its event_id."""
         product, house = divmod(shelf, len(WAREHOUSES))
         code = self.shop.products[product]
         fields = {
@@ -268,4 +273,5 @@ def _running(values: Numbers, group: Numbers) -> Numbers:
         return values
     total = np.cumsum(values) - values
     first = np.flatnonzero(np.diff(group, prepend=-1))
-    return total - total[first][group]
+    before: Numbers = total - total[first][group]
+    return before

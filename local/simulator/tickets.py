@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from local.simulator.events import TICKETS, Event, body, draws
-from local.simulator.orders import Order, Orders
+from local.simulator.order import Order
+from local.simulator.orders import Orders
 from local.simulator.pace import Pace
 from local.simulator.shop import DECLINED, RETURN, SALE, Shop
 from local.simulator.stock import Stock
@@ -50,7 +51,7 @@ def steps(shop: Shop, order: Order, is_short: bool, haste: float) -> list[Event]
     random = draws("ticket", order.order_id)
     u = float(random.random())
     if order.order_type == SALE:
-        if is_short and u < 0.3:
+        if is_short and u < 0.12:
             reason = "late"
         elif u < 0.035:
             reason = _REASONS[int(random.choice(6, p=(0.3, 0.25, 0.2, 0.05, 0.0, 0.2)))]

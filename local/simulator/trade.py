@@ -9,7 +9,6 @@ import numpy as np
 from local.simulator import buyers, catalog, faults
 from local.simulator.accounts import Accounts
 from local.simulator.events import (
-    BEYOND,
     CUT,
     DUPLICATE,
     LATE,
@@ -74,18 +73,20 @@ class Trade:
         found = []
         for number in range(int(random.poisson(expected))):
             product, at = int(random.integers(0, len(self.shop.products))), int(random.integers(start, end))
+            if product in self.shop.discontinued or not self.shop.prices_mills[product]:
+                continue
             code = self.shop.products[product]
             price = int(self.shop.prices_mills[product] * random.uniform(0.9, 1.12)) // 10 * 10
             event_id = f"product:{code}:{at // 1000}-{self.pace.trade_salt:03x}{number}"
             reorder = self.stock.reorder_point(product)
-            found.append(catalog.change(code, self.shop.names[product], price, reorder, "changed", at, event_id))
+            found.append(catalog.change(code, self.shop.current_name(product), price, reorder, "changed", at, event_id))
         return found
 
 
-def dispatch(made: list[Event], random: np.random.Generator, haste: float) -> Events:
-    """Events as they are sent, with faults: late as servers are late (sent later), sessions as devices are."""
+def dispatch(made: list[Event], random: np.random.Generator, haste: float, *, is_faulty: bool = True) -> Events:
+    """Events as they are sent, with faults: late events are sent later, devices have wrong clocks."""
     count = len(made)
-    event_ms = np.array([event.event_ms for event in made], np.int64)
+    event_ms = _times(made)
     topic = np.array([event.topic for event in made], np.int8)
     label = np.array([event.label for event in made], np.int8)
     send_ms = event_ms + 20 + random.exponential(150, count).astype(np.int64).clip(0, 5_000)
@@ -98,7 +99,11 @@ def dispatch(made: list[Event], random: np.random.Generator, haste: float) -> Ev
     clock = np.where(np.isin(topic, (WEB, MOBILE)) & ~late, clock, NORMAL).astype(np.int8)
     kind = np.where(clock != NORMAL, clock, kind)
     event_ms = np.where(clock != NORMAL, event_ms + ms, event_ms)
-    kind, twice, lag = faults.strike(random, kind, int(3_600_000 * haste))
+    if not is_faulty:
+        send_ms, event_ms, kind = np.where(late, send_ms - delays, send_ms), _times(made), np.zeros(count, np.int8)
+    twice, lag = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    if is_faulty:
+        kind, twice, lag = faults.strike(random, kind, int(3_600_000 * haste))
     lag, twice = lag[kind[twice] < CUT], twice[kind[twice] < CUT]
     rows = np.concatenate([np.arange(count), twice])
     send_ms = np.concatenate([send_ms, send_ms[twice] + lag])
@@ -121,4 +126,5 @@ def dispatch(made: list[Event], random: np.random.Generator, haste: float) -> Ev
     )
 
 
-__all__ = ["BEYOND", "Numbers", "Trade", "dispatch"]
+def _times(made: list[Event]) -> Numbers:
+    return np.array([event.event_ms for event in made], np.int64)
