@@ -62,6 +62,8 @@ def commands(instance: Instance) -> dict[str, list[str]]:
         LIVE: [python, "-m", "local.simulator.live", "--bootstrap", instance.address("kafka")],
     }
     lines[LIVE] += ["--rate", instance.settings.get("MADHATTER_LIVE_RATE", "5")]
+    if account := instance.settings.get("MADHATTER_LIVE_ACCOUNT"):
+        lines[LIVE] += ["--account", account]
     lines["warehouse"] += ["--port", f"{port('warehouse')}", "--data", f"{instance.data / 'warehouse'}"]
     lines["dataflow"] += ["--port", f"{port('dataflow')}", "--state", f"{instance.data / 'dataflow'}"]
     for name in AIRFLOW:

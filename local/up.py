@@ -1,4 +1,5 @@
-"""What `make up` does once the services answer: topics, tables, the real history through the pipeline, live traffic."""
+"""What `make up` does once the services answer: topics, tables, the history and the market up to now through the
+pipeline, live traffic."""
 
 from __future__ import annotations
 
@@ -18,6 +19,9 @@ from local.warehouse import query
 sys.path.append(str(ROOT / "plugins"))
 
 HISTORY_RUN = "history"
+# What was sent, as ops.history has it: the real orders are noted under their topic.
+HISTORY, MARKET = "sales.orders", "market"
+NOTE_SENT = "insert into ops.history (topic, shift_weeks, events, lines, sent_ts) values (%s, %s, %s, %s, sysdate())"
 PIPELINE_TIMEOUT_S = 600
 
 
@@ -39,8 +43,10 @@ def prepare(instance: Instance) -> None:
         admin = kafka.admin({"bootstrap.servers": instance.address("kafka")})
         _refuse_lost_topics(instance, set(topics()) - set(admin.list_topics(timeout=15).topics))
         say(", ".join(kafka.create_topics(admin, topics())))
-    if not query(instance, "select 1 from ops.history"):
-        _send_history(instance)
+    sent = {row["topic"]: row["shift_weeks"] for row in query(instance, "select topic, shift_weeks from ops.history")}
+    weeks = sent[HISTORY] if HISTORY in sent else _send_history(instance)
+    if MARKET not in sent:
+        _send_market(instance, weeks)
 
 
 def _refuse_lost_topics(instance: Instance, missing: set[str]) -> None:
@@ -53,7 +59,8 @@ def _refuse_lost_topics(instance: Instance, missing: set[str]) -> None:
         )
 
 
-def _send_history(instance: Instance) -> None:
+def _send_history(instance: Instance) -> int:
+    """Sends the real orders; returns the weeks that they were moved by."""
     from local import history
     from local.simulator import replay
 
@@ -61,23 +68,34 @@ def _send_history(instance: Instance) -> None:
         in_original_time = instance.settings.get("MADHATTER_HISTORY") == "original"
         weeks = 0 if in_original_time else replay.shift_weeks(datetime.now(UTC).date())
         sent = history.send(instance.address("kafka"), replay.TOPIC, weeks)
-        query(
-            instance,
-            "insert into ops.history (topic, shift_weeks, events, lines, sent_ts) values (%s, %s, %s, %s, sysdate())",
-            (replay.TOPIC, sent.weeks, sent.events, sent.lines),
-        )
+        query(instance, NOTE_SENT, (HISTORY, sent.weeks, sent.events, sent.lines))
         kept = f"; {sent.kept:,} of them were there from a start that was broken off" if sent.kept else ""
         say(f"{sent.events:,} orders, {sent.lines:,} lines, moved by {sent.weeks} weeks{kept}")
+    return sent.weeks
+
+
+def _send_market(instance: Instance, weeks: int) -> None:
+    """What the other topics had during the history, thin, and the market from its end up to now. It ends at an instant
+    that is kept, so that a sending that was broken off goes on instead of beginning anew."""
+    from local.simulator import preload
+
+    with step("Market up to now to Kafka") as say:
+        until = instance.data / "market_until_ms"
+        if not until.exists():
+            until.write_text(str(int(time.time()) * 1000))
+        sent = preload.load(instance.address("kafka"), weeks, int(until.read_text()))
+        query(instance, NOTE_SENT, (MARKET, weeks, sent.events, 0))
+        say(f"{sent.events:,} events of all topics")
 
 
 def finish(instance: Instance) -> None:
-    """The history as one slice, then the DAGs unpaused and live orders started; ends with the table."""
+    """The history as one slice, then the DAGs unpaused and live traffic started; ends with the table."""
     api = AirflowApi(instance.url("airflow"), "admin", instance.secrets.admin_password)
     with step("History through the pipeline") as say:
         _run_history(api, say)
     if errors := api.import_errors():
         raise RuntimeError("DAG files that Airflow cannot read:\n" + "\n".join(errors))
-    with step("DAGs and live orders"):
+    with step("DAGs and live traffic"):
         # The consumer first: events for a paused DAG are lost, and only the next sweep would find them.
         for dag in ("retail_daily", "retail_hourly"):
             api.unpause(dag)
@@ -109,7 +127,7 @@ def _wait(deadline: float, failure: str) -> None:
 
 def report(instance: Instance) -> str:
     """Events sent, delivered, published, duplicates, rejected; seconds per stage; whether all of it adds up."""
-    (history,) = query(instance, "select shift_weeks, events, sent_ts from ops.history order by sent_ts limit 1")
+    (history,) = query(instance, "select min(shift_weeks) as shift_weeks, sum(events) as events from ops.history")
     counts = query(
         instance,
         "select kind, count(*) as slices, sum(delivered) as delivered, sum(published) as published, "

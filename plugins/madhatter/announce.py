@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow.sdk import BaseOperator, Context
 
 from madhatter.partitions import correction, hours_completed, sales_day, sales_hour, window
+from madhatter.settings import settings
 
 
 class AnnounceHours(BaseOperator):
@@ -20,7 +22,10 @@ class AnnounceHours(BaseOperator):
         from airflow.sdk.exceptions import AirflowSkipException
 
         own = window(context)
-        hours = hours_completed(own.start, own.end)
+        # The hours of the first day before the platform's start hold history, or nothing: the first window has them.
+        is_first = own.start == settings().start
+        start = own.start.replace(hour=0, minute=0, second=0, microsecond=0) if is_first else own.start
+        hours = hours_completed(start, own.end)
         if not hours:
             raise AirflowSkipException(f"the hour of {own.start:%H:%M} goes on")
         context["outlet_events"][sales_hour].add_partitions(hours)
@@ -56,7 +61,8 @@ class AnnounceCorrections(BaseOperator):
 
 
 class RollUpDays(BaseOperator):
-    """Recomputes the day marts: of the run's own day, or of all days that `slice` touched."""
+    """Recomputes the day marts: of the run's own day, or of all days that `slice` touched and that are over. A day that
+    goes on waits for its hours."""
 
     template_fields = ("slice",)
 
@@ -70,7 +76,8 @@ class RollUpDays(BaseOperator):
         if self.slice is None:
             days = [str(context["partition_key"])[:10]]  # type: ignore[typeddict-item]
         else:
-            days = warehouse.touched_days(self.slice["hours"])
+            today = datetime.now(UTC).date().isoformat()
+            days = [day for day in warehouse.touched_days(self.slice["hours"]) if day < today]
         if days:
             with warehouse.session(context) as session:
                 publish.roll_up(session, days)

@@ -37,6 +37,7 @@ select
     product_daily.country,
     product_daily.product_id,
     product.product_name,
+    coalesce(product.category, 'Unknown') as category,
     product_daily.orders,
     product_daily.units,
     product_daily.net_sales
