@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
 
 from local.simulator import customers
-from local.simulator.events import HONEST, Event, draws
+from local.simulator.events import Event, draws
 from local.simulator.pace import Pace
 from local.simulator.shop import DAY_MS, Shop
 
 NEW_A_DAY, CHANGES_A_DAY = 14.0, 6.0  # at the history's pace
+BRIEF_SHARE = 0.12  # of new accounts
 DELETED_SHARE = 0.01  # of the history's customers: their accounts are gone before the market goes on
 GONE_AFTER_MS = 200 * DAY_MS
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A new customer. opened_ms: POSIX milliseconds."""
+    """A new customer. opened_ms: POSIX milliseconds; is_brief: who has it deleted the next day, and never buys."""
 
     customer_id: str
     country: str
     opened_ms: int
-    label: int = HONEST
+    is_brief: bool
 
 
 class Accounts:
@@ -33,6 +35,7 @@ class Accounts:
     def __init__(self, shop: Shop, pace: Pace) -> None:
         self.shop, self.pace = shop, pace
         self.opened = lru_cache(maxsize=16)(self._opened)
+        self._buyers = lru_cache(maxsize=4)(self._buyers_of_two_days)
 
     @cached_property
     def deleted(self) -> frozenset[str]:
@@ -54,18 +57,22 @@ class Accounts:
         count = int(random.poisson(expected))
         times = np.sort(random.integers(start, end, count)).tolist()
         countries = shop.baskets.country[random.integers(0, len(shop.baskets.country), count)].tolist()
+        brief = (random.random(count) < BRIEF_SHARE).tolist()
         return [
-            Account(f"N{opened // 1000}{pace.trade_salt:03x}{number}", shop.countries[country], opened)
-            for number, (opened, country) in enumerate(zip(times, countries))
+            Account(f"N{opened // 1000}{pace.trade_salt:03x}{number}", shop.countries[country], opened, is_brief)
+            for number, (opened, country, is_brief) in enumerate(zip(times, countries, brief))
         ]
+
+    def _buyers_of_two_days(self, day: int) -> tuple[list[Account], list[int]]:
+        """The accounts of yesterday and today that buy, and when they were opened."""
+        known = [account for account in self.opened(day - 1) + self.opened(day) if not account.is_brief]
+        return known, [account.opened_ms for account in known]
 
     def before(self, moment_ms: int, random: np.random.Generator) -> Account | None:
         """An account that was opened before this moment, today or yesterday."""
-        day = moment_ms // self.pace.day_ms
-        known = [account for account in self.opened(day - 1) + self.opened(day) if account.opened_ms < moment_ms]
-        # One in eight is deleted soon, see events(): they never buy.
-        known = [account for account in known if not _is_brief(account)]
-        return known[-1 - min(int(random.exponential(4)), len(known) - 1)] if known else None
+        known, opened_ms = self._buyers(moment_ms // self.pace.day_ms)
+        count = bisect_left(opened_ms, moment_ms)
+        return known[count - 1 - min(int(random.exponential(4)), count - 1)] if count else None
 
     def events(self, day: int) -> list[Event]:
         """What happens to accounts on a market day."""
@@ -83,15 +90,14 @@ class Accounts:
                 )
             )
         for account in self.opened(day - 1):
-            if _is_brief(account):
-                later = account.opened_ms + pace.day_ms - (account.opened_ms % pace.day_ms) // 2
+            if account.is_brief:
                 found.append(
                     customers.change(
                         account.customer_id,
                         account.country,
                         "none",
                         "deleted",
-                        max(later, day * pace.day_ms),
+                        day * pace.day_ms + account.opened_ms % pace.day_ms // 2,
                         f"customer:{account.customer_id}:2",
                     )
                 )
@@ -115,7 +121,3 @@ class Accounts:
                 )
             )
         return found
-
-
-def _is_brief(account: Account) -> bool:
-    return bool(draws("brief", account.customer_id).random() < 0.125)

@@ -43,6 +43,7 @@ class Stock:
         self.shop, self.pace, self.orders = shop, pace, orders
         self._lines = lru_cache(maxsize=24)(self._lines_of_day)
         self._ledger = lru_cache(maxsize=3)(self._ledger_of_day)
+        self.short = lru_cache(maxsize=16)(self._short)
 
     @cached_property
     def _days_between(self) -> Numbers:
@@ -128,7 +129,8 @@ class Stock:
     def _ledger_of_day(self, day: int) -> Moves:
         """All moves that can touch the supply periods of a day, with what was really moved."""
         parts, days = [], []
-        for each in range(day - 2 * LONGEST - 2, day + 1):
+        # A period that ends today began at most LONGEST days and a part of one ago; goods move a day after the order.
+        for each in range(day - LONGEST - 3, day + 1):
             lines = self._lines(each)
             parts.append(lines)
             days.append(np.full(len(lines[0]), each))
@@ -150,7 +152,7 @@ class Stock:
         returned = np.minimum(back, np.maximum(_running(moved, group) - _running(back, group), 0))
         return Moves(at_ms, shelf, period, wanted, moved - returned, of_day, number, line)
 
-    def short(self, day: int) -> set[int]:
+    def _short(self, day: int) -> set[int]:
         """Numbers of the day's orders of which something was not in stock."""
         ledger = self._ledger(day + 1)
         missing = (ledger.day == day) & (ledger.wanted > 0) & (ledger.moved < ledger.wanted)
