@@ -88,7 +88,8 @@ def logs(instance: Instance, name: str, lines: int, follow: bool) -> int:
 
 
 def sql(instance: Instance, query: str, form: str) -> int:
-    """Runs one statement in the warehouse and prints its rows. An error's text goes to standard error; exit code 1."""
+    """Runs statements in one session of the warehouse and prints their rows. At the first error, its text goes to
+    standard error, the exit code is 1 and an open transaction is rolled back."""
     import snowflake.connector
 
     from local.connections import snowflake_arguments
@@ -98,19 +99,17 @@ def sql(instance: Instance, query: str, form: str) -> int:
         return 2
 
     try:
-        with (
-            snowflake.connector.connect(**snowflake_arguments(instance.settings)) as session,
-            session.cursor() as cursor,
-        ):
-            cursor.execute(query)
-            columns = [column.name for column in cursor.description or []]
-            rows = [list(row) for row in cursor.fetchall()]  # type: ignore[arg-type]
+        with snowflake.connector.connect(**snowflake_arguments(instance.settings)) as session:
+            for cursor in session.execute_string(query):
+                columns = [column.name for column in cursor.description or []]
+                rows = [list(row) for row in cursor.fetchall()]  # type: ignore[arg-type]
+                shown = table.csv(columns, rows) if form == "csv" else f"{table.text(columns, rows)}\n"
+                print(shown, end="")
     except snowflake.connector.errors.Error as e:
         print(f"{e.msg or e}", file=sys.stderr)
         if not services.ready(instance, "warehouse"):
             print(f"The warehouse does not answer on {instance.address('warehouse')}: make up", file=sys.stderr)
         return 1
-    print(table.csv(columns, rows) if form == "csv" else table.text(columns, rows), end="" if form == "csv" else "\n")
     return 0
 
 
