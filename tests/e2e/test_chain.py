@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
 
 from local import services
 from local.simulator.producer import open_producer
+from madhatter.planning import backfill_id
 from tests.bad_events import GOOD, bad_events
 from tests.platform import Platform, until
 
@@ -159,6 +161,20 @@ def daily_run(platform: Platform, day: str) -> str | None:
     """State of the newest retail_daily run of a day."""
     states = [run["state"] for run in platform.api.runs("retail_daily") if run["partition_key"] == day]
     return states[-1] if states else None
+
+
+def test_failed_try_is_told_with_its_error_and_its_log(platform: Platform) -> None:
+    run_id = "blocked"
+    blocked = platform.instance.data / "store" / "slices" / backfill_id(run_id)
+    blocked.touch()  # where the slice's folder must be
+    platform.api.trigger_once("retail_backfill", run_id)
+    (failure,) = until(lambda: platform.api.failures("retail_backfill", run_id), "a failed try")
+    blocked.unlink()
+    assert (failure.task_id, failure.number, failure.is_retried) == ("plan", 1, True)
+    assert str(blocked) in failure.error
+    assert failure.error.partition(": ")[2] in Path(failure.log).read_text()
+    until(lambda: platform.api.run("retail_backfill", run_id)["state"] == "success", "the next try succeeds")
+    assert platform.api.failures("retail_backfill", run_id) == []
 
 
 def test_killed_processes_come_back_and_the_next_window_is_complete(platform: Platform) -> None:
