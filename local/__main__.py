@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from local import services, table
+from local import health, services, table
 from local.instance import ROOT, Instance
 from local.progress import step
 
@@ -31,11 +31,11 @@ def up(instance: Instance) -> None:
     boot = _Background(lambda: airflow.boot(instance))
     with step("Kafka, warehouse, Dataflow") as say:
         services.start(instance, services.STORES)
-        services.wait_ready(instance, services.STORES, 120, say)
+        health.wait_ready(instance, services.STORES, 120, say)
     up.prepare(instance)
     with step("Airflow") as say:
         boot.join()
-        services.wait_ready(instance, services.AIRFLOW, 120, say)
+        health.wait_ready(instance, services.AIRFLOW, 120, say)
     up.finish(instance)
     print(f"\nReady in {time.monotonic() - start:.0f} s.")
     print(f"Dashboards  {instance.url('airflow')}/plugin/dashboards")
@@ -50,7 +50,7 @@ def down(instance: Instance) -> None:
 
 def status(instance: Instance) -> int:
     """Prints a table of the services; returns 1 when one of them does not run."""
-    rows = services.status(instance)
+    rows = health.status(instance)
     if not rows:
         print(f"Down. State folder: {instance.home}. Start it: make up")
         return 1
@@ -107,7 +107,7 @@ def sql(instance: Instance, query: str, form: str) -> int:
                 print(shown, end="")
     except snowflake.connector.errors.Error as e:
         print(f"{e.msg or e}", file=sys.stderr)
-        if not services.ready(instance, "warehouse"):
+        if not health.ready(instance, "warehouse"):
             print(f"The warehouse does not answer on {instance.address('warehouse')}: make up", file=sys.stderr)
         return 1
     return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
 
-from local import services
+from local import health, services
 from local.simulator.producer import open_producer
 from madhatter.planning import backfill_id
 from tests.bad_events import GOOD, bad_events
@@ -87,10 +87,10 @@ def test_kinds_of_orders_are_told_apart(platform: Platform) -> None:
 
 
 def test_second_up_changes_nothing(platform: Platform) -> None:
-    before = {row.name: row.pid for row in services.status(platform.instance)}
+    before = {row.name: row.pid for row in health.status(platform.instance)}
     done = platform.local("up")
     assert done.returncode == 0, done.stderr
-    assert {row.name: row.pid for row in services.status(platform.instance)} == before
+    assert {row.name: row.pid for row in health.status(platform.instance)} == before
     assert platform.one("select count(*) from ops.history") == 1
 
 
@@ -181,7 +181,7 @@ def test_killed_processes_come_back_and_the_next_window_is_complete(platform: Pl
     for service in services.ALL:
         killed = platform.kill(service)
         until(lambda: platform.pid(service) not in (0, killed), f"{service} runs again")  # noqa: B023
-        until(lambda: services.ready(platform.instance, service), f"{service} answers again")  # noqa: B023
+        until(lambda: health.ready(platform.instance, service), f"{service} answers again")  # noqa: B023
     newest = platform.committed()[-1]["window_start"]
     until(lambda: platform.committed()[-1]["window_start"] > newest, "the next window is committed", 300)
     assert_balanced(platform)
