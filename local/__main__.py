@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from local import services, table
+from local import health, services, table
 from local.instance import ROOT, Instance
 from local.progress import step
 
@@ -31,11 +31,11 @@ def up(instance: Instance) -> None:
     boot = _Background(lambda: airflow.boot(instance))
     with step("Kafka, warehouse, Dataflow") as say:
         services.start(instance, services.STORES)
-        services.wait_ready(instance, services.STORES, 120, say)
+        health.wait_ready(instance, services.STORES, 120, say)
     up.prepare(instance)
     with step("Airflow") as say:
         boot.join()
-        services.wait_ready(instance, services.AIRFLOW, 120, say)
+        health.wait_ready(instance, services.AIRFLOW, 120, say)
     up.finish(instance)
     print(f"\nReady in {time.monotonic() - start:.0f} s.")
     print(f"Dashboards  {instance.url('airflow')}/plugin/dashboards")
@@ -50,7 +50,7 @@ def down(instance: Instance) -> None:
 
 def status(instance: Instance) -> int:
     """Prints a table of the services; returns 1 when one of them does not run."""
-    rows = services.status(instance)
+    rows = health.status(instance)
     if not rows:
         print(f"Down. State folder: {instance.home}. Start it: make up")
         return 1
@@ -88,7 +88,8 @@ def logs(instance: Instance, name: str, lines: int, follow: bool) -> int:
 
 
 def sql(instance: Instance, query: str, form: str) -> int:
-    """Runs one statement in the warehouse and prints its rows. An error's text goes to standard error; exit code 1."""
+    """Runs statements in one session of the warehouse and prints their rows. At the first error, its text goes to
+    standard error, the exit code is 1 and an open transaction is rolled back."""
     import snowflake.connector
 
     from local.connections import snowflake_arguments
@@ -98,19 +99,17 @@ def sql(instance: Instance, query: str, form: str) -> int:
         return 2
 
     try:
-        with (
-            snowflake.connector.connect(**snowflake_arguments(instance.settings)) as session,
-            session.cursor() as cursor,
-        ):
-            cursor.execute(query)
-            columns = [column.name for column in cursor.description or []]
-            rows = [list(row) for row in cursor.fetchall()]  # type: ignore[arg-type]
+        with snowflake.connector.connect(**snowflake_arguments(instance.settings)) as session:
+            for cursor in session.execute_string(query):
+                columns = [column.name for column in cursor.description or []]
+                rows = [list(row) for row in cursor.fetchall()]  # type: ignore[arg-type]
+                shown = table.csv(columns, rows) if form == "csv" else f"{table.text(columns, rows)}\n"
+                print(shown, end="")
     except snowflake.connector.errors.Error as e:
         print(f"{e.msg or e}", file=sys.stderr)
-        if not services.ready(instance, "warehouse"):
+        if not health.ready(instance, "warehouse"):
             print(f"The warehouse does not answer on {instance.address('warehouse')}: make up", file=sys.stderr)
         return 1
-    print(table.csv(columns, rows) if form == "csv" else table.text(columns, rows), end="" if form == "csv" else "\n")
     return 0
 
 

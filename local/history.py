@@ -35,6 +35,14 @@ def send(bootstrap: str, topic: str, weeks: int) -> Sent:
     One producer sends a partition's orders in their own order, so that what is there is a beginning of each partition:
     the log ends up as after one sending. Raises BrokerUnreachable, TopicUnfit or NotDelivered.
     """
+    try:
+        return _complete(bootstrap, topic, weeks)
+    except SystemError as error:
+        # All that confluent_kafka leaves of a Ctrl-C that comes while it calls back.
+        raise KeyboardInterrupt from error
+
+
+def _complete(bootstrap: str, topic: str, weeks: int) -> Sent:
     producer.check_topic(bootstrap, topic)
     there = delivered(bootstrap, topic)
     if not there:

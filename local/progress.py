@@ -37,6 +37,11 @@ def step(name: str) -> Iterator[Say]:
         _show(f"{mark:>6}  {name:<28} {time.monotonic() - start:6.1f} s  {detail[0]}", tty, last=True)
 
 
+def note(text: str) -> None:
+    """A line of its own that stays, above the running step's."""
+    _show(f"{'':>6}  {text}", sys.stdout.isatty(), last=True)
+
+
 def _tick(name: str, start: float, detail: list[str], done: threading.Event, tty: bool) -> None:
     wait_s = 0.1 if tty else FIRST_LOG_LINE_S
     while not done.wait(wait_s):

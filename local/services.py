@@ -1,4 +1,4 @@
-"""The platform's processes under supervisord: what they are, how they start, stop and answer."""
+"""The platform's processes under supervisord: what they are, how they start and stop."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 import xmlrpc.client
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from pathlib import Path
 
 from local import processes
@@ -26,23 +23,10 @@ LIVE = "live"
 ALL = (*STORES, *AIRFLOW, LIVE)
 STOPPED = ("STOPPED", "EXITED", "FATAL")
 LOG_BYTES = 5 << 20
-POLL_S = 0.2
 
 
 class ServiceError(RuntimeError):
     """A service that does not start or answer: which one, what its log says last, what to do."""
-
-
-@dataclass(frozen=True)
-class Status:
-    """One service. state: supervisord's word, or 'not answering'. pid, memory_bytes: 0 when it does not run."""
-
-    name: str
-    state: str
-    pid: int
-    up_s: float
-    port: int | None
-    memory_bytes: int
 
 
 def commands(instance: Instance) -> dict[str, list[str]]:
@@ -195,7 +179,7 @@ def start(instance: Instance, names: Collection[str]) -> None:
     """Asks supervisord to start services; returns at once. Those that run or are on their way are left alone."""
     supervisor = control(instance).supervisor
     for name in names:
-        if _state(instance, name) not in ("RUNNING", "STARTING", "BACKOFF"):
+        if state(instance, name) not in ("RUNNING", "STARTING", "BACKOFF"):
             supervisor.startProcess(name, False)
 
 
@@ -203,9 +187,9 @@ def stop(instance: Instance, names: Collection[str]) -> None:
     """Stops services, all at once, and waits until they are gone. Those that do not run are left alone."""
     supervisor = control(instance).supervisor
     for name in names:
-        if _state(instance, name) not in STOPPED:
+        if state(instance, name) not in STOPPED:
             supervisor.stopProcess(name, False)
-    wait_for(lambda: all(_state(instance, name) in STOPPED for name in names), 30, f"{', '.join(names)}: do not end")
+    wait_for(lambda: all(state(instance, name) in STOPPED for name in names), 30, f"{', '.join(names)}: do not end")
     for name in names:
         processes.end(processes.of_service(instance.home, name))
 
@@ -229,42 +213,13 @@ def down(instance: Instance) -> int:
     return len(left)
 
 
-def ready(instance: Instance, name: str) -> bool:
-    """Whether a service answers on its own endpoint."""
-    if name == "kafka":
-        return broker.answers(instance.port("kafka"))
-    if name in ("warehouse", "dataflow"):
-        return _get(f"{instance.url(name)}/health") is not None
-    if name in AIRFLOW:
-        health = _get(f"{instance.url('airflow')}/api/v2/monitor/health")
-        part = name.removeprefix("airflow-").replace("-", "_")
-        key = "metadatabase" if part == "api" else part
-        return health is not None and (health.get(key) or {}).get("status") == "healthy"
-    return _state(instance, name) == "RUNNING"
-
-
-def wait_ready(
-    instance: Instance, names: Collection[str], timeout_s: float = 60, say: Callable[[str], None] = lambda _: None
-) -> None:
-    """Returns when all services answer. say: told which ones are awaited.
-
-    Raises ServiceError that names the service and shows its log's end when one does not answer within timeout_s.
-    """
-    left, deadline = list(names), time.monotonic() + timeout_s
-    while True:
-        left = [name for name in left if not ready(instance, name)]
-        if not left:
-            say("")
-            return
-        say(f"waiting for {', '.join(left)}")
-        if time.monotonic() > deadline:
-            break
-        time.sleep(POLL_S)
-    name = left[0]
-    raise ServiceError(
-        f"{name} does not answer after {timeout_s:.0f} s (state: {_state(instance, name)}). The end of its log:\n"
-        f"{tail(instance, name, 15)}\nAll of it: make logs S={name}"
-    )
+def state(instance: Instance, name: str) -> str:
+    """Supervisord's word for a service, such as RUNNING."""
+    try:
+        info = control(instance).supervisor.getProcessInfo(name)
+    except (OSError, http.client.HTTPException, xmlrpc.client.Error):
+        return "unknown: supervisord does not answer"
+    return str(info["statename"])  # type: ignore[index, call-overload]
 
 
 def tail(instance: Instance, name: str, lines: int) -> str:
@@ -273,27 +228,6 @@ def tail(instance: Instance, name: str, lines: int) -> str:
     if not file.exists():
         return f"(no log yet: {name} has never run)"
     return "\n".join(file.read_text(errors="replace").splitlines()[-lines:])
-
-
-def status(instance: Instance) -> list[Status]:
-    """All services. Empty when the instance is down."""
-    if not is_up(instance):
-        if processes.of_service(instance.home):
-            _ = instance.secrets  # they run, but the password by which to ask is broken
-        return []
-    found = {info["name"]: info for info in control(instance).supervisor.getAllProcessInfo()}  # type: ignore[union-attr, index, call-overload, arg-type]
-    rows = []
-    for name in ALL:
-        info = found[name]  # type: ignore[index]
-        state, pid = str(info["statename"]).lower(), int(info["pid"])  # type: ignore[call-overload, index, arg-type]
-        if state == "running" and not ready(instance, name):
-            state = "not answering"
-        up_s = float(info["now"]) - float(info["start"]) if pid else 0.0  # type: ignore[call-overload, index, arg-type]
-        port = {"airflow-api": "airflow"}.get(name, name)
-        rows.append(
-            Status(name, state, pid, up_s, ports(instance).get(port), processes.memory_bytes(pid) if pid else 0)
-        )
-    return rows
 
 
 def ports(instance: Instance) -> dict[str, int]:
@@ -308,28 +242,6 @@ def wait_for(condition: Callable[[], bool], timeout_s: float, failure: str) -> N
         if time.monotonic() > deadline:
             raise ServiceError(f"{failure} ({timeout_s:.0f} s)")
         time.sleep(0.05)
-
-
-def _state(instance: Instance, name: str) -> str:
-    try:
-        info = control(instance).supervisor.getProcessInfo(name)
-    except (OSError, http.client.HTTPException, xmlrpc.client.Error):
-        return "unknown: supervisord does not answer"
-    return str(info["statename"])  # type: ignore[index, call-overload]
-
-
-def _get(url: str) -> dict[str, dict[str, str]] | None:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(url, timeout=5) as answer:
-            body = answer.read()
-    except (OSError, urllib.error.URLError, http.client.HTTPException):
-        return None
-    try:
-        found = json.loads(body)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _in_use(port: int) -> bool:

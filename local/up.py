@@ -12,7 +12,7 @@ from local import services, table
 from local.airflow.api import AirflowApi
 from local.instance import ROOT, Instance
 from local.migrate import migrate
-from local.progress import Say, step
+from local.progress import Say, note, step
 from local.warehouse import query
 
 # The operators' own modules, which Airflow finds by itself.
@@ -109,13 +109,18 @@ def _run_history(api: AirflowApi, say: Say) -> None:
     while (run := api.trigger_once("retail_backfill", HISTORY_RUN)) is None:
         say("waiting for the DAG processor")
         _wait(deadline, "the DAG processor has not read retail_backfill; see make logs S=airflow-dag-processor")
+    told: set[tuple[str, int]] = set()
     while run["state"] not in ("success", "failed"):
+        for failure in api.failures("retail_backfill", HISTORY_RUN):
+            if failure.is_retried and (failure.task_id, failure.number) not in told:
+                told.add((failure.task_id, failure.number))
+                note(f"{failure.task_id} failed, and is tried again: {failure.error}\n        Its log: {failure.log}")
         say(", ".join(api.active_tasks("retail_backfill", HISTORY_RUN)) or run["state"])
         _wait(deadline, "the history is still on its way; see retail_backfill in the Airflow UI")
         run = api.run("retail_backfill", HISTORY_RUN)
     if run["state"] == "failed":
-        failed = ", ".join(api.failed_tasks("retail_backfill", HISTORY_RUN))
-        raise RuntimeError(f"retail_backfill failed in {failed}: its log in the Airflow UI says why; clear it there")
+        failed = [f"{f.task_id}: {f.error}\nIts log: {f.log}" for f in api.failures("retail_backfill", HISTORY_RUN)]
+        raise RuntimeError("\n".join(["retail_backfill failed. Clear it in the Airflow UI once mended.", *failed]))
     say("")
 
 

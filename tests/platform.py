@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from local import services
+from local import health
 from local.airflow.api import AirflowApi
 from local.instance import OFFSETS, ROOT, Instance
 from local.warehouse import query
@@ -72,7 +72,7 @@ class Platform:
 
     def pid(self, service: str) -> int:
         """Process id of a service, 0 when it does not run."""
-        return next(row.pid for row in services.status(self.instance) if row.name == service)
+        return next(row.pid for row in health.status(self.instance) if row.name == service)
 
     def kill(self, service: str) -> int:
         """kill -9 of a service's process; returns its id."""

@@ -8,7 +8,6 @@ import shlex
 import subprocess
 import sys
 import venv
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -62,21 +61,14 @@ def _pip(python: Path) -> None:
 
 def _fetch(target: Path, shipped: set[str]) -> None:
     """The locked jars that pyspark does not ship itself, checked by their SHA-256."""
-    from jgo.env import LockFile
-
     from local.kafka import jars
 
     target.mkdir()
-    cache = Path(jars.settings().repo_cache).expanduser()
-    wanted = []
-    for jar in LockFile.load(LOCK).dependencies:
-        name = f"{jar.artifactId}-{jar.version}.{jar.packaging}"
-        if name not in shipped:
-            wanted.append((f"{jar.groupId.replace('.', '/')}/{jar.artifactId}/{jar.version}/{name}", str(jar.sha256)))
-    with ThreadPoolExecutor(8) as pool:
-        jobs = [pool.submit(jars.fetch, path, digest, target, jars.repositories(), cache) for path, digest in wanted]
-    for job in jobs:
-        job.result()
+    wanted = [place for name, place in jars.locked(LOCK).items() if name not in shipped]
+    if failed := jars.fetch_all(wanted, target):
+        raise RuntimeError(
+            "\n".join([f"{len(failed)} of Spark's {len(wanted)} jars could not be fetched:", *failed[:3]])
+        )
 
 
 def _java_home(folder: Path) -> Path:

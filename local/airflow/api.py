@@ -7,10 +7,22 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from dataclasses import dataclass
 from typing import Any
 
 # SQLite under the API refuses a write while the scheduler writes.
 RETRIES = 20
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A try that failed: its number, from 1, the line that says why, and the log's file."""
+
+    task_id: str
+    number: int
+    is_retried: bool
+    error: str
+    log: str
 
 
 class AirflowApi:
@@ -57,9 +69,27 @@ class AirflowApi:
         states = ("running", "deferred", "queued", "up_for_retry")
         return [f"{t['task_id']} {t['state']}" for t in self.tasks(dag_id, run_id) if t["state"] in states]
 
-    def failed_tasks(self, dag_id: str, run_id: str) -> list[str]:
-        """Names of the tasks that failed."""
-        return [t["task_id"] for t in self.tasks(dag_id, run_id) if t["state"] == "failed"]
+    def failures(self, dag_id: str, run_id: str) -> list[Failure]:
+        """The tasks whose last try failed, whether another one follows or not."""
+        states = {"failed": False, "up_for_retry": True}
+        return [
+            self._failure(dag_id, run_id, t["task_id"], t["try_number"], states[t["state"]])
+            for t in self.tasks(dag_id, run_id)
+            if t["state"] in states
+        ]
+
+    def _failure(self, dag_id: str, run_id: str, task_id: str, number: int, is_retried: bool) -> Failure:
+        """What the log of a try says last of an exception, else its last error, and where the log is."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{urllib.parse.quote(run_id)}/taskInstances/{task_id}/logs/{number}"
+        lines = self._call("GET", f"{path}?full_content=true")["content"]
+        logs = [line["event"] for line in lines if isinstance(line, dict) and line["event"].endswith(".log")]
+        errors = [line for line in lines if isinstance(line, dict) and line.get("level") in ("error", "critical")]
+        raised = [detail for line in errors for detail in (line.get("error_detail") or [])[:1]]
+        if raised:
+            words = f"{raised[-1]['exc_type']}: {raised[-1]['exc_value']}"
+        else:
+            words = errors[-1]["event"] if errors else "its log holds no error: the process was ended from outside"
+        return Failure(task_id, number, is_retried, " ".join(words.split()), logs[0] if logs else "the Airflow UI")
 
     def import_errors(self) -> list[str]:
         """What is wrong with DAG files: `file: last line of the error`."""

@@ -12,13 +12,14 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import requests
 from jgo.config import GlobalSettings
 from jgo.constants import MAVEN_CENTRAL_URL
-from jgo.env import LockedDependency, LockFile
+from jgo.env import LockFile
 
 LOCK = Path(__file__).with_name("jgo.lock.toml")
 TIMEOUT_S = 30
@@ -35,13 +36,20 @@ def settings() -> GlobalSettings:
     return GlobalSettings.load(Path(file).expanduser() if file else None)
 
 
-def _name(jar: LockedDependency) -> str:
-    return f"{jar.artifactId}-{jar.version}{'-' + jar.classifier if jar.classifier else ''}.{jar.packaging}"
+def locked(lock: Path = LOCK) -> dict[str, tuple[str, str]]:
+    """File name -> (path in a Maven repository, SHA-256) of the jars of a lock file."""
+    found = {}
+    for jar in LockFile.load(lock).dependencies:
+        if not jar.sha256:
+            raise ValueError(f"{lock}: {jar.artifactId} has no sha256; run `jgo lock` beside jgo.toml")
+        name = f"{jar.artifactId}-{jar.version}{'-' + jar.classifier if jar.classifier else ''}.{jar.packaging}"
+        found[name] = (f"{jar.groupId.replace('.', '/')}/{jar.artifactId}/{jar.version}/{name}", jar.sha256)
+    return found
 
 
 def remove_others(target: Path) -> None:
     """Removes what the lock does not name: everything in target is on the broker's class path."""
-    named = {_name(jar) for jar in LockFile.load(LOCK).dependencies}
+    named = locked()
     for file in target.glob("*.jar"):
         if file.name not in named:
             file.unlink()
@@ -49,14 +57,26 @@ def remove_others(target: Path) -> None:
 
 def missing(target: Path) -> list[tuple[str, str]]:
     """(path in a Maven repository, SHA-256) of each locked jar that target lacks or holds damaged."""
-    wanted = []
-    for jar in LockFile.load(LOCK).dependencies:
-        if not jar.sha256:
-            raise ValueError(f"{LOCK}: {jar.artifactId} has no sha256; run `jgo lock` beside jgo.toml")
-        name = _name(jar)
-        if not _is(target / name, jar.sha256):
-            wanted.append((f"{jar.groupId.replace('.', '/')}/{jar.artifactId}/{jar.version}/{name}", jar.sha256))
-    return wanted
+    return [(path, sha256) for name, (path, sha256) in locked().items() if not _is(target / name, sha256)]
+
+
+def fetch_all(
+    wanted: Collection[tuple[str, str]], target: Path, tell: Callable[[int, int], None] = lambda *_: None
+) -> list[str]:
+    """Fetches jars, eight at a time. tell: called with the number of jars and of bytes that are done.
+
+    Returns what became of each that could not be fetched."""
+    repos, cache = repositories(), Path(settings().repo_cache).expanduser()
+    failed, size_bytes = [], 0
+    with ThreadPoolExecutor(8) as pool:
+        jobs = [pool.submit(fetch, path, sha256, target, repos, cache) for path, sha256 in wanted]
+        for done, job in enumerate(as_completed(jobs), 1):
+            try:
+                size_bytes += job.result()
+            except (RuntimeError, OSError) as e:
+                failed.append(str(e))
+            tell(done, size_bytes)
+    return failed
 
 
 def fetch(path: str, sha256: str, target: Path, repos: dict[str, str], cache: Path) -> int:
@@ -86,21 +106,19 @@ def fetch(path: str, sha256: str, target: Path, repos: dict[str, str], cache: Pa
 
 
 def main(target: Path) -> int:
-    """Fetches what is missing, eight jars at a time, with a line of progress each second; returns the exit code."""
+    """Fetches what is missing, with a line of progress each second; returns the exit code."""
     target.mkdir(parents=True, exist_ok=True)
     remove_others(target)
-    wanted, repos, cache = missing(target), repositories(), Path(settings().repo_cache).expanduser()
-    failed, size_bytes, shown = [], 0, 0.0
-    with ThreadPoolExecutor(8) as pool:
-        jobs = {pool.submit(fetch, path, sha256, target, repos, cache): path for path, sha256 in wanted}
-        for n, job in enumerate(as_completed(jobs), 1):
-            try:
-                size_bytes += job.result()
-            except (RuntimeError, OSError) as e:
-                failed.append(str(e))
-            if time.monotonic() - shown > 1 or n == len(wanted):
-                shown = time.monotonic()
-                print(f"        {n}/{len(wanted)} jars, {size_bytes / 1e6:.0f} MB", flush=True)
+    wanted = missing(target)
+    shown = 0.0
+
+    def tell(done: int, size_bytes: int) -> None:
+        nonlocal shown
+        if time.monotonic() - shown > 1 or done == len(wanted):
+            shown = time.monotonic()
+            print(f"        {done}/{len(wanted)} jars, {size_bytes / 1e6:.0f} MB", flush=True)
+
+    failed = fetch_all(wanted, target, tell)
     if failed:
         print(
             f"{len(failed)} of the broker's {len(wanted)} jars could not be fetched:",

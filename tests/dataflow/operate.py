@@ -13,7 +13,8 @@ from typing import Any
 
 from airflow.sdk.exceptions import TaskDeferred
 
-from madhatter.dataflow import LaunchPipeline, PipelineEnded
+from madhatter.dataflow import LaunchPipeline
+from madhatter.jobs import PipelineEnded
 
 
 def main(name: str, template: str, parameters: str, patience_s: str = "60", result_uri: str = "") -> None:

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-from madhatter.dataflow import PipelineEnded, check_job_name, job_link
+from madhatter.dataflow import check_job_name
+from madhatter.jobs import PipelineEnded, job_link
 from tests.dataflow.stand_in import PLACE, ROOT, Server, until
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
 
-from local import services
+from local import health, services
 from local.simulator.producer import open_producer
+from madhatter.planning import backfill_id
 from tests.bad_events import GOOD, bad_events
 from tests.platform import Platform, until
 
@@ -85,10 +87,10 @@ def test_kinds_of_orders_are_told_apart(platform: Platform) -> None:
 
 
 def test_second_up_changes_nothing(platform: Platform) -> None:
-    before = {row.name: row.pid for row in services.status(platform.instance)}
+    before = {row.name: row.pid for row in health.status(platform.instance)}
     done = platform.local("up")
     assert done.returncode == 0, done.stderr
-    assert {row.name: row.pid for row in services.status(platform.instance)} == before
+    assert {row.name: row.pid for row in health.status(platform.instance)} == before
     assert platform.one("select count(*) from ops.history") == 1
 
 
@@ -161,11 +163,25 @@ def daily_run(platform: Platform, day: str) -> str | None:
     return states[-1] if states else None
 
 
+def test_failed_try_is_told_with_its_error_and_its_log(platform: Platform) -> None:
+    run_id = "blocked"
+    blocked = platform.instance.data / "store" / "slices" / backfill_id(run_id)
+    blocked.touch()  # where the slice's folder must be
+    platform.api.trigger_once("retail_backfill", run_id)
+    (failure,) = until(lambda: platform.api.failures("retail_backfill", run_id), "a failed try")
+    blocked.unlink()
+    assert (failure.task_id, failure.number, failure.is_retried) == ("plan", 1, True)
+    assert str(blocked) in failure.error
+    assert failure.error.partition(": ")[2] in Path(failure.log).read_text()
+    until(lambda: platform.api.run("retail_backfill", run_id)["state"] == "success", "the next try succeeds")
+    assert platform.api.failures("retail_backfill", run_id) == []
+
+
 def test_killed_processes_come_back_and_the_next_window_is_complete(platform: Platform) -> None:
     for service in services.ALL:
         killed = platform.kill(service)
         until(lambda: platform.pid(service) not in (0, killed), f"{service} runs again")  # noqa: B023
-        until(lambda: services.ready(platform.instance, service), f"{service} answers again")  # noqa: B023
+        until(lambda: health.ready(platform.instance, service), f"{service} answers again")  # noqa: B023
     newest = platform.committed()[-1]["window_start"]
     until(lambda: platform.committed()[-1]["window_start"] > newest, "the next window is committed", 300)
     assert_balanced(platform)

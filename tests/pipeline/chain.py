@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ TABLES = {
     "ops": ("slice", "slice_partition", "slice_hour", "dead_letter", "erased", "day"),
     "staging": (*MODELS, "dead_letter", "session_scope"),
 }
+Claimer = Callable[[dict[slices.Place, slices.Claim]], list[slices.Claim]]
 CLOCK_COLUMNS = ("planned_ts", "committed_ts", "taken_ts", "rolled_up_ts")
 
 
@@ -70,11 +72,12 @@ class Chain:
     def send(self, partition: int, *values: bytes | None, topic: str = TOPIC) -> None:
         self.log.setdefault((topic, partition), []).extend(values)
 
-    def plan(self, slice_id: str, warehouse: Warehouse | None = None) -> ledger.Slice:
+    def plan(self, slice_id: str, warehouse: Warehouse | None = None, claim: Claimer | None = None) -> ledger.Slice:
+        """claim: from the newest claims to the next ones; by default over the log in memory."""
         now = {place: slices.PartitionLog("id", 0, 0, len(log), None) for place, log in self.log.items()}
         window = (datetime(2011, 1, 4, 10, tzinfo=UTC), datetime(2011, 1, 4, 11, tzinfo=UTC))
         planned = ledger.plan(
-            warehouse or self.warehouse, slice_id, "hour", window, lambda last: slices.claim(now, last)
+            warehouse or self.warehouse, slice_id, "hour", window, claim or (lambda last: slices.claim(now, last))
         )
         chunks = [k for c in planned.claims for k in cut(c.topic, c.partition, c.start, c.end, self.chunk_size)]
         Plan(slice_id, self.store, tuple(chunks), references.pin(self.store)).write()
@@ -108,16 +111,16 @@ class Chain:
         with self.warehouse.transaction():
             publish.publish(self.warehouse, slice_id, hours)
 
-    def staged(self, slice_id: str) -> Manifest:
+    def staged(self, slice_id: str, claim: Claimer | None = None) -> Manifest:
         """All up to the publication."""
-        self.plan(slice_id)
+        self.plan(slice_id, claim=claim)
         manifest = self.transform(slice_id)
         self.stage(slice_id)
         return manifest
 
-    def run(self, slice_id: str) -> Manifest:
+    def run(self, slice_id: str, claim: Claimer | None = None) -> Manifest:
         """All steps."""
-        manifest = self.staged(slice_id)
+        manifest = self.staged(slice_id, claim)
         self.publish(slice_id)
         return manifest
 

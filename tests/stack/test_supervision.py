@@ -15,7 +15,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from local import processes, services
+from local import health, processes, services
 from local.instance import HOST, OFFSETS, Instance
 
 READY_S = 60
@@ -44,15 +44,15 @@ def taken(port: int) -> bool:
 def bring_up(instance: Instance) -> None:
     services.supervise(instance)
     services.start(instance, services.STORES)
-    services.wait_ready(instance, services.STORES, READY_S)
+    health.wait_ready(instance, services.STORES, READY_S)
 
 
 def pid(instance: Instance, name: str) -> int:
-    return next(row.pid for row in services.status(instance) if row.name == name)
+    return next(row.pid for row in health.status(instance) if row.name == name)
 
 
 def comes_back(instance: Instance, name: str, killed: int) -> Callable[[], bool]:
-    return lambda: pid(instance, name) not in (0, killed) and services.ready(instance, name)
+    return lambda: pid(instance, name) not in (0, killed) and health.ready(instance, name)
 
 
 @pytest.fixture(scope="module")
@@ -106,10 +106,10 @@ def test_missing_topic_is_an_error_and_not_made_up(instance: Instance) -> None:
 
 def test_second_start_changes_nothing(instance: Instance) -> None:
     bring_up(instance)
-    before = [row.pid for row in services.status(instance)]
+    before = [row.pid for row in health.status(instance)]
     assert services.supervise(instance) is False
     bring_up(instance)
-    assert [row.pid for row in services.status(instance)] == before
+    assert [row.pid for row in health.status(instance)] == before
 
 
 def test_next_start_replaces_what_a_killed_supervisor_left(instance: Instance) -> None:
@@ -145,7 +145,7 @@ def test_service_that_does_not_start_is_named_with_its_log(instance: Instance) -
     bring_up(instance)
     services.stop(instance, ["warehouse"])
     with pytest.raises(services.ServiceError, match="warehouse does not answer"):
-        services.wait_ready(instance, ["warehouse"], 0)
+        health.wait_ready(instance, ["warehouse"], 0)
 
 
 def test_supervisor_asks_for_its_password(instance: Instance) -> None:
