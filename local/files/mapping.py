@@ -94,13 +94,13 @@ def read(file: Path) -> tuple[Mapping, list[Target]]:
     """The mapping and its targets. Raises MappingError."""
     try:
         # Every scalar as it is written: YAML would read the country NO as false and an id 007 as 7.
-        mapping = msgspec.convert(yaml.load(file.read_text(), yaml.BaseLoader), Mapping, strict=False)
+        mapping = msgspec.convert(yaml.load(file.read_text(encoding="utf-8"), yaml.BaseLoader), Mapping, strict=False)
         event = inspect.type_info(generated(mapping.topic).Event)
         assert isinstance(event, inspect.StructType)
         targets = _targets(mapping, event, mapping.event, "")
     except OSError as error:
         raise MappingError(f"{file}: {error.strerror}") from error
-    except (msgspec.ValidationError, yaml.YAMLError, LookupError, MappingError) as error:
+    except (msgspec.ValidationError, yaml.YAMLError, UnicodeError, LookupError, MappingError) as error:
         raise MappingError(f"{file}: {error.args[0] if isinstance(error, LookupError) else error}") from error
     return mapping, targets
 

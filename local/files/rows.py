@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import Meta, Struct
 
-MAX_CELL = 1_000_000  # characters; a longer cell is a quote that is never closed
+MAX_CELL = 100_000  # characters; a longer cell is a quote that is never closed
 BATCH = 5_000  # rows of a Parquet file in memory
 
 
@@ -78,14 +78,21 @@ def _cells(reader: Any, header: list[str], skipped: int) -> Iterator[Row]:
         except StopIteration:
             return
         except csv.Error as error:
-            yield Row(number, {}, str(error))
+            yield Row(number, {}, f"{error}: is a quote never closed? {_lines(reader, number, skipped)}")
             continue
         if not cells:
             continue
         if len(cells) != len(header):
-            yield Row(number, {}, f"has {len(cells)} columns where the header has {len(header)}")
+            where = _lines(reader, number, skipped)
+            yield Row(number, {}, f"has {len(cells)} columns where the header has {len(header)}{where and '; '}{where}")
         else:
             yield Row(number, dict(zip(header, cells)))
+
+
+def _lines(reader: Any, number: int, skipped: int) -> str:
+    """Which lines went into a damaged row, where it is more than one."""
+    last = reader.line_num + skipped
+    return f"lines {number} to {last} are in it" if last > number else ""
 
 
 def _parquet(file: Path, needed: Collection[str]) -> Iterator[Row]:
