@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from include import producing
+from include.acceptance import refusals
 from include.contracts.contract import generated, topics
 
 
@@ -32,3 +33,11 @@ def test_key_of_an_order_is_the_customer_or_for_guests_the_order() -> None:
 def test_unknown_topic_has_no_key() -> None:
     with pytest.raises(LookupError, match=r"no contract for topic 'sales\.order'"):
         producing.key_of("sales.order")
+
+
+@pytest.mark.parametrize("topic", topics())
+def test_every_topic_says_what_is_wrong_with_an_event_before_it_is_sent(topic: str) -> None:
+    assert refusals(topic, [b"{}", b"x"], 0) == {
+        0: "Object missing required field `event_id`",
+        1: "not JSON: JSON is malformed: invalid character (byte 0)",
+    }
