@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
+from include import references
 from include.beam.parse import Parser
 from include.beam.source import Records
 
@@ -21,4 +23,6 @@ def refusals(topic: str, values: Sequence[bytes], arrival_ms: int) -> dict[int, 
 
 @cache
 def _parser(topic: str) -> Parser:
-    return Parser(topic)
+    folder = Path(str(references.__file__)).parent
+    tables = {name: references.read((folder / f"{name}.csv").as_uri()) for name in references.REFERENCES}
+    return Parser(topic, tables)

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,13 @@ from typing import Any
 import httpx
 import pytest
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
 from local.instance import ROOT
 from local.kafka import broker as kafka_process
@@ -25,7 +32,11 @@ from tests.stand_ins import ENV, Broker, free_ports, until
 
 TOPIC = "sales.orders"
 KEY = "a key of the shop that nobody guesses"
-SENDERS = {"shop": {"key": KEY, "topics": [TOPIC]}, "app": {"key": "another-key-of-the-app", "topics": ["no.topic"]}}
+LATE_TOPIC = "web.interactions"  # the broker does not have it at first
+SENDERS = {
+    "shop": {"key": KEY, "topics": [TOPIC, LATE_TOPIC]},
+    "app": {"key": "another-key-of-the-app", "topics": ["no.topic"]},
+}
 PAGE = "https://shop.example"
 
 
@@ -109,6 +120,10 @@ class Collector:
         given |= {name.replace("_", "-"): value for name, value in headers.items()}
         return httpx.post(f"http://127.0.0.1:{self.port}/{path}", content=body, headers=given, timeout=60)
 
+    def sends_directly(self) -> bool:
+        """Whether an event goes to Kafka and not to the spool."""
+        return bool(self.post([event(f"direct-{uuid.uuid4()}")]).json()["spooled"] == 0)
+
     def spooled(self) -> int:
         health = httpx.get(f"http://127.0.0.1:{self.port}/health").json()
         return int(health["spooled"].get(TOPIC, 0))
@@ -118,6 +133,13 @@ def run_again(broker: Broker) -> None:
     """The broker of before, on the same port with the same data."""
     broker.run(kafka_process.command(ENV, broker.folder / "server.properties", broker.folder / "data"))
     until(lambda: broker.is_ready(lambda: kafka_process.answers(broker.port)), "the broker answers again")
+
+
+def limit(broker: Broker, size: int) -> None:
+    """Sets the largest batch that the topic takes, in bytes."""
+    entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, TOPIC, incremental_configs=[entry])
+    broker.admin.incremental_alter_configs([resource])[resource].result()
 
 
 def messages(broker: Broker, prefix: str) -> list[tuple[bytes, bytes]]:
@@ -290,7 +312,7 @@ def test_events_wait_in_the_spool_while_kafka_is_killed_and_arrive_once_in_order
     start: Callable[..., Collector], broker: Broker
 ) -> None:
     own = start(WAIT_S="0.5")
-    assert own.post([event("away-0")]).json() == {"accepted": 1, "rejected": 0, "spooled": 0}
+    until(own.sends_directly, "Kafka takes events")
     broker.end()
     answers = [own.post([event(f"away-{10 * n + m}") for m in range(10)]) for n in range(1, 4)]
     assert {answer.status_code for answer in answers} == {202}
@@ -299,8 +321,8 @@ def test_events_wait_in_the_spool_while_kafka_is_killed_and_arrive_once_in_order
     run_again(broker)
     until(lambda: own.spooled() == 0, "the spool is empty again")
     found = [json.loads(value)["order_id"] for _, value in messages(broker, "away-")]
-    assert found == ["away-0", *(f"away-{number}" for number in range(10, 40))]
-    assert own.post([event("away-x")]).json()["spooled"] == 0
+    assert found == [f"away-{number}" for number in range(10, 40)]
+    until(own.sends_directly, "events go to Kafka again")
 
 
 def test_killed_collector_sends_its_spool_after_a_restart_without_a_request(
@@ -343,6 +365,56 @@ def test_full_spool_turns_requests_away_and_keeps_what_it_has(start: Callable[..
     until(lambda: own.spooled() == 0, "the spool is empty again")
     assert len(messages(broker, "full-")) == kept
     assert own.post([event("full-x")]).status_code == 202
+
+
+def test_event_that_kafka_will_never_take_is_rejected_or_set_aside_and_holds_up_no_other(
+    start: Callable[..., Collector], broker: Broker
+) -> None:
+    own = start(WAIT_S="5")
+    line = event(0)["lines"][0]
+    large = event("large", lines=[line | {"line_no": n + 1, "product_id": uuid.uuid4().hex} for n in range(99)])
+    limit(broker, 2000)
+    try:
+        answer = own.post([large])
+        assert answer.status_code == 207, answer.text
+        assert "Kafka refuses it" in answer.json()["results"][0]["reason"]
+        broker.end()
+        assert own.post([event("large-0")]).json()["spooled"] == 1
+        assert own.post([large]).json()["spooled"] == 1
+        run_again(broker)
+        until(lambda: own.spooled() == 0, "the spool is empty again")
+        assert own.post([event("large-2")]).json() == {"accepted": 1, "rejected": 0, "spooled": 0}
+    finally:
+        limit(broker, 1_048_588)
+    assert "set aside" in own.log
+    assert sorted(json.loads(value)["order_id"] for _, value in messages(broker, "large-")) == ["large-0", "large-2"]
+
+
+def test_events_of_a_topic_that_does_not_exist_yet_wait_and_hold_up_no_other(
+    start: Callable[..., Collector], broker: Broker
+) -> None:
+    own = start(WAIT_S="0.5")
+    view = {
+        "event_id": "web:1",
+        "event_ts": "2026-11-01T08:26:00Z",
+        "visitor_id": "v-1",
+        "session_id": "s-1",
+        "channel": "web",
+        "interaction_type": "view",
+        "page": "home",
+        "device": "phone",
+        "country": "Norway",
+    }
+    assert own.post([view], path=LATE_TOPIC).json() == {"accepted": 1, "rejected": 0, "spooled": 1}
+    until(own.sends_directly, "events of other topics go to Kafka")
+    broker.admin.create_topics([NewTopic(LATE_TOPIC, 1, 1)])[LATE_TOPIC].result()
+    until(lambda: f"the spool of {LATE_TOPIC} is empty again: 1 events delivered" in own.log, "it is delivered")
+
+
+def test_collector_ends_when_it_is_asked_to(start: Callable[..., Collector]) -> None:
+    own = start()
+    own.process.terminate()
+    assert own.process.wait(60) == 0
 
 
 def test_missing_setting_ends_the_start_with_its_name(broker: Broker, tmp_path: Path) -> None:
