@@ -59,7 +59,7 @@ class Accounts:
         countries = shop.baskets.country[random.integers(0, len(shop.baskets.country), count)].tolist()
         brief = (random.random(count) < BRIEF_SHARE).tolist()
         return [
-            Account(f"N{opened // 1000}{pace.trade_salt:03x}{number}", shop.countries[country], opened, is_brief)
+            Account(f"N{opened // 1000}{pace.mark}{number}", shop.countries[country], opened, is_brief)
             for number, (opened, country, is_brief) in enumerate(zip(times, countries, brief))
         ]
 
@@ -116,7 +116,7 @@ class Accounts:
                     customers.tier(int(shop.customer_orders[customer]) + int(random.integers(0, 3))),
                     "changed",
                     at,
-                    f"customer:{customer_id}:{at // 1000}-{pace.trade_salt:03x}{number}",
+                    f"customer:{customer_id}:{at // 1000}-{pace.mark}{number}",
                     moves=at // (30 * DAY_MS),
                 )
             )

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from include.producing import BULK
 from local.simulator import shop
 from local.simulator.account import Account
 from local.simulator.events import Events
@@ -24,10 +25,7 @@ from local.simulator.producer import BrokerUnreachable, NotDelivered, TopicUnfit
 from local.simulator.sender import Sender, check_topics
 
 EVENTS_AT_A_TIME = 40_000
-# Large requests: what is sent here is there in full, and waits for nobody.
-SETTINGS = {
-    "linger.ms": 50,
-    "batch.size": 1_000_000,
+SETTINGS = BULK | {
     "queue.buffering.max.messages": 500_000,
     "queue.buffering.max.kbytes": 400_000,
     "message.timeout.ms": 120_000,

@@ -53,7 +53,7 @@ class Orders:
 
     def order_id(self, order_ms: int, number: int) -> str:
         """The number of an order: its second, and what keeps those of one second apart."""
-        return f"S{order_ms // 1000}-{self.pace.trade_salt:03x}{number}"
+        return f"S{order_ms // 1000}-{self.pace.mark}{number}"
 
     def draw(self, random: np.random.Generator, number: int, order_ms: int, basket: int, order_type: int) -> Order:
         """An order of this basket: who places it, where, and how it is paid."""

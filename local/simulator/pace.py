@@ -66,10 +66,11 @@ class Pace:
         return int(np.bitwise_xor.reduce(mix(text, 7) >> np.arange(3, dtype=np.uint64)) & np.uint64(4095))
 
     @property
-    def trade_salt(self) -> int:
-        """As salt, but equal where seed and trade are: ids of orders do not depend on the other events."""
-        text = np.array([self.seed, int(self.trade * 1000)])
-        return int(np.bitwise_xor.reduce(mix(text, 9) >> np.arange(2, dtype=np.uint64)) & np.uint64(4095))
+    def mark(self) -> str:
+        """Three letters in the ids of orders and what follows from them. Equal where seed and trade are: such ids do
+        not depend on the other events. Letters, because more digits in a row might be taken for a card's number."""
+        number = int(mix(np.array([self.seed * 1_000_003 + int(self.trade * 1000)]), 9)[0])
+        return "".join(chr(97 + number // 26**place % 26) for place in range(3))
 
 
 # Divisors of a day.

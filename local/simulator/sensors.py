@@ -119,9 +119,9 @@ class Sensors:
         names = self._names
         # A battery lasts half a year.
         battery = (100 - (event_ms // DAY_MS + device * 37) % 180 * 100 // 185).clip(0, 100)
+        mark = f"{chr(97 + self.pace.salt % 26)}{chr(97 + self.pace.salt // 26 % 26)}"
         known = [names(d) for d in device.tolist()]
-        salt = f"{self.pace.salt:03x}"
-        ids = [f"iot:{name}-{salt}{s}" for (name, _, _), s in zip(known, slot.tolist())]
+        ids = [f"iot:{name}-{mark}{s}" for (name, _, _), s in zip(known, slot.tolist())]
         values = [
             f'{{"event_id":"{i}","event_ts":"{t}Z",{fields}"reading":{r / 1000},"battery_percent":{b}}}'.encode()
             for i, t, (_, fields, _), r, b in zip(ids, instants(event_ms), known, reading.tolist(), battery.tolist())

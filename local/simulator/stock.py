@@ -205,7 +205,7 @@ class Stock:
                 continue
             # The move of a sale has the millisecond of its line: deliveries come between.
             random = draws("refill", self.pace.seed, s, at_ms)
-            name = f"{at_ms // 1000}-{self.pace.trade_salt:03x}"
+            name = f"{at_ms // 1000}-{self.pace.mark}"
             if random.random() < COUNTED_SHARE:
                 lost = min(int(random.random() < 0.15), int(level[s]) - missing)
                 missing += lost

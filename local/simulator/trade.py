@@ -77,7 +77,7 @@ class Trade:
                 continue
             code = self.shop.products[product]
             price = int(self.shop.prices_mills[product] * random.uniform(0.9, 1.12)) // 10 * 10
-            event_id = f"product:{code}:{at // 1000}-{self.pace.trade_salt:03x}{number}"
+            event_id = f"product:{code}:{at // 1000}-{self.pace.mark}{number}"
             reorder = self.stock.reorder_point(product)
             found.append(catalog.change(code, self.shop.current_name(product), price, reorder, "changed", at, event_id))
         return found
