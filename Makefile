@@ -11,7 +11,7 @@ FIND_PYTHON = python="$$(sh local/find_python.sh)"; \
 unexport PYTHONDONTWRITEBYTECODE
 export MADHATTER_HOME PORT_BASE S Q FORMAT TARGET
 
-.PHONY: help up down status logs sql clean migrate test lint lock contract conformance bench preflight install install-dev
+.PHONY: help up down status logs sql clean migrate test lint lock contract replay conformance bench bench-sim preflight install install-dev
 
 help: ## This list
 	@echo "make ..."
@@ -50,12 +50,18 @@ lint: install-dev ## ruff, mypy, sqlfluff
 contract: ## Derive migrations, models, audits and docs from include/contracts
 	@$(NEED_PLATFORM) "$(PLATFORM)" -m include.contracts
 
+replay: ## Send a file of yours: make replay FILE=orders.csv MAP=orders.map.yaml (CHECK=1 sends nothing, STRICT=1)
+	@$(NEED_PLATFORM) "$(PLATFORM)" -m local.files "$(FILE)" --map "$(MAP)" $(if $(CHECK),--check) $(if $(STRICT),--strict)
+
 conformance: install-dev ## The warehouse's semantics (TARGET=snowflake CONNECTION=name: on a real account)
 	@MADHATTER_CONFORMANCE_TARGET=$(TARGET) MADHATTER_CONFORMANCE_CONNECTION=$(CONNECTION) \
 		"$(PLATFORM)" -m pytest tests/conformance
 
 bench: install-dev ## Measure against the alternatives
 	@"$(PLATFORM)" -m local bench
+
+bench-sim: install-dev ## Measure the simulator against one event at a time
+	@"$(PLATFORM)" -m bench.simulator
 
 lock: ## Compile the pins anew from requirements/*.in
 	@[ -x "$(UV)" ] || { $(FIND_PYTHON); "$$python" local/install.py "$(HOME_FOLDER)"; }

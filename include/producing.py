@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from include.contracts.contract import generated
+from include.contracts.contract import contract
 
 SETTINGS: dict[str, Any] = {
     # A message counts as sent when every in-sync replica has it. With fewer, a leader's death loses what it took.
@@ -32,20 +32,6 @@ SETTINGS: dict[str, Any] = {
 # For senders that read a file or make a history: larger batches are a third cheaper for sender and broker.
 BULK: dict[str, Any] = {"linger.ms": 50, "batch.size": 1_000_000}
 
-# A topic's key: the first of these fields that is set. What must stay in order has one key, hence one partition; as
-# partitions are read side by side, a key must also spread well. A topic that is not named here needs no order: its
-# key is the event's id.
-KEYS: dict[str, tuple[str, ...]] = {
-    "catalog.products": ("product_id",),
-    "crm.customers": ("customer_id",),
-    "inventory.movements": ("product_id",),
-    "iot.readings": ("device_id",),
-    "mobile.interactions": ("visitor_id",),
-    "sales.orders": ("customer_id", "order_id"),
-    "support.tickets": ("ticket_id",),
-    "web.interactions": ("visitor_id",),
-}
-
 
 def settings(connection: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """A producer's settings. connection: bootstrap.servers and how to log in; own: what the sender adds."""
@@ -53,9 +39,10 @@ def settings(connection: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str,
 
 
 def key_of(topic: str) -> Callable[[bytes], bytes]:
-    """The key of an accepted event of the topic, from its bytes. Raises LookupError when there is no such topic."""
-    generated(topic)
-    fields = KEYS.get(topic, ("event_id",))
+    """The key of an accepted event of the topic, from its bytes: the first field of the contract's key that is set.
+
+    Raises LookupError when there is no such topic."""
+    fields = contract(topic).key
     shape = msgspec.defstruct("Key", [(name, str | None, None) for name in fields])
     decode = msgspec.json.Decoder(shape).decode
 

@@ -33,7 +33,7 @@ def ready(instance: Instance, name: str) -> bool:
     """Whether a service answers on its own endpoint."""
     if name == "kafka":
         return broker.answers(instance.port("kafka"))
-    if name in ("warehouse", "dataflow"):
+    if name in ("warehouse", "dataflow", services.COLLECTOR):
         return _get(f"{instance.url(name)}/health") is not None
     if name in services.AIRFLOW:
         health = _get(f"{instance.url('airflow')}/api/v2/monitor/health")

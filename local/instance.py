@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
+from include.contracts.contract import topics
 from local.connections import read_settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,6 +27,7 @@ OFFSETS = {
     "warehouse": 84,
     "dataflow": 85,
     "dataflow_grpc": 86,
+    "collector": 87,
     "kafka": 92,
     "kafka_controller": 93,
 }
@@ -44,6 +46,7 @@ class Secrets:
 
     admin_password: str
     api_secret: str
+    collector_key: str
     cluster_id: str
     fernet_key: str
     jwt_secret: str
@@ -188,6 +191,9 @@ class Instance:
             "AIRFLOW_HOME": f"{self.airflow_home}",
             "DATAFLOW_API_ENDPOINT": self.url("dataflow"),
             "DATAFLOW_GRPC_ENDPOINT": self.address("dataflow_grpc"),
+            "MADHATTER_COLLECTOR_KAFKA": json.dumps({"bootstrap.servers": self.address("kafka")}),
+            "MADHATTER_COLLECTOR_KEYS": json.dumps({"shop": {"key": own.collector_key, "topics": list(topics())}}),
+            "MADHATTER_COLLECTOR_SPOOL": f"{self.data / 'collector'}",
             "MADHATTER_HOME": f"{self.home}",
             "MADHATTER_JOB_LINK": f"{self.url('dataflow')}/v1b3/projects/{{project_id}}/locations/{{location}}"
             "/jobs/{job_id}/messages",
@@ -233,6 +239,7 @@ def _new_secrets() -> dict[str, str]:
     return {
         "admin_password": secrets.token_urlsafe(12),
         "api_secret": secrets.token_urlsafe(32),
+        "collector_key": secrets.token_urlsafe(24),
         "cluster_id": base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "M"),
         "fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "jwt_secret": secrets.token_urlsafe(64),

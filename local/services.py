@@ -19,8 +19,10 @@ from local.kafka import broker
 
 STORES = ("kafka", "warehouse", "dataflow")
 AIRFLOW = ("airflow-api", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
-LIVE = "live"
-ALL = (*STORES, *AIRFLOW, LIVE)
+LIVE, COLLECTOR = "live", "collector"
+EDGE = (COLLECTOR, LIVE)
+ALL = (*STORES, *AIRFLOW, *EDGE)
+COLLECTOR_SOURCE = ROOT / "include/functions/collector/main.py"
 STOPPED = ("STOPPED", "EXITED", "FATAL")
 LOG_BYTES = 5 << 20
 
@@ -43,11 +45,13 @@ def commands(instance: Instance) -> dict[str, list[str]]:
         "airflow-scheduler": [*airflow, "scheduler", "--skip-serve-logs"],
         "airflow-dag-processor": [*airflow, "dag-processor"],
         "airflow-triggerer": [*airflow, "triggerer", "--skip-serve-logs"],
+        COLLECTOR: [python, "-m", "functions_framework", "--target", "collect", "--source", str(COLLECTOR_SOURCE)],
         LIVE: [python, "-m", "local.simulator.live", "--bootstrap", instance.address("kafka")],
     }
     lines[LIVE] += ["--rate", instance.settings.get("MADHATTER_LIVE_RATE", "5")]
-    if account := instance.settings.get("MADHATTER_LIVE_ACCOUNT"):
+    if account := instance.settings.get("MADHATTER_ACCOUNT"):
         lines[LIVE] += ["--account", account]
+    lines[COLLECTOR] += ["--host", HOST, "--port", f"{port('collector')}"]
     lines["warehouse"] += ["--port", f"{port('warehouse')}", "--data", f"{instance.data / 'warehouse'}"]
     lines["dataflow"] += ["--port", f"{port('dataflow')}", "--state", f"{instance.data / 'dataflow'}"]
     for name in AIRFLOW:

@@ -6,9 +6,10 @@ from __future__ import annotations
 import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from local import services, table
+from local import health, services, table
 from local.airflow.api import AirflowApi
 from local.instance import ROOT, Instance
 from local.migrate import migrate
@@ -78,12 +79,15 @@ def _send_market(instance: Instance, weeks: int) -> None:
     """What the other topics had during the history, thin, and the market from its end up to now. It ends at an instant
     that is kept, so that a sending that was broken off goes on instead of beginning anew."""
     from local.simulator import preload
+    from local.simulator.account import Account
 
+    folder = instance.settings.get("MADHATTER_ACCOUNT")
     with step("Market up to now to Kafka") as say:
         until = instance.data / "market_until_ms"
         if not until.exists():
             until.write_text(str(int(time.time()) * 1000))
-        sent = preload.load(instance.address("kafka"), weeks, int(until.read_text()))
+        account = Account(Path(folder)) if folder else None
+        sent = preload.load(instance.address("kafka"), weeks, int(until.read_text()), account=account)
         query(instance, NOTE_SENT, (MARKET, weeks, sent.events, 0))
         say(f"{sent.events:,} events of all topics")
 
@@ -95,11 +99,12 @@ def finish(instance: Instance) -> None:
         _run_history(api, say)
     if errors := api.import_errors():
         raise RuntimeError("DAG files that Airflow cannot read:\n" + "\n".join(errors))
-    with step("DAGs and live traffic"):
+    with step("DAGs, collector, live traffic") as say:
         # The consumer first: events for a paused DAG are lost, and only the next sweep would find them.
         for dag in ("retail_daily", "retail_hourly"):
             api.unpause(dag)
-        services.start(instance, [services.LIVE])
+        services.start(instance, services.EDGE)
+        health.wait_ready(instance, [services.COLLECTOR], 60, say)
     print(f"\n{report(instance)}")
 
 

@@ -44,6 +44,11 @@ class Platform:
     def bootstrap(self) -> str:
         return self.instance.address("kafka")
 
+    @property
+    def account(self) -> Path:
+        """Where the simulator writes what it sends."""
+        return self.instance.home / "account"
+
     @cached_property
     def api(self) -> AirflowApi:
         return AirflowApi(self.airflow_url, "admin", self.admin_password)
@@ -98,6 +103,7 @@ def start(home: Path) -> Platform:
         "MADHATTER_WINDOW_S": "60",
         "MADHATTER_TAIL_S": "2",
         "PLATFORM_START": first.isoformat(),
+        "MADHATTER_ACCOUNT": str(home / "account"),
     }
     os.environ.update(own)  # Instance reads them, as it does in `make up`
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}

@@ -107,12 +107,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Contract:
-    """A topic: its settings, and its tables with the event's own table first."""
+    """A topic: its settings, and its tables with the event's own table first. key: fields of the event; the first that
+    is set is the message's key, and what has one key stays in order."""
 
     topic: str
     version: str
     description: str
     partitions: int
+    key: tuple[str, ...]
     retention_ms: int
     accepted_from: datetime
     accepted_ahead_s: int

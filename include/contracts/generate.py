@@ -207,7 +207,8 @@ def _page(contract: Contract) -> str:
         f"# {contract.topic} {contract.version}",
         f"<!-- {contract.note} -->",
         contract.description,
-        f"{contract.partitions} partitions, LogAppendTime, retention {_retention(contract.retention_ms)}.",
+        f"{contract.partitions} partitions, LogAppendTime, retention {_retention(contract.retention_ms)}. "
+        f"Key: {', else '.join(f'`{name}`' for name in contract.key)}.",
         f"`event_ts` is accepted from {contract.accepted_from:%Y-%m-%d} to {contract.accepted_ahead_s} s ahead of its "
         "arrival.",
     ]

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from datetime import datetime
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,7 +98,7 @@ class _Reader:
             raw = yaml.safe_load(path.read_text())
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ContractError(f"{path.name}: not YAML: {error}") from error
-        schema = json.loads(OpenDataContractStandard.json_schema())  # type: ignore[no-untyped-call]
+        schema = json.loads(files("open_data_contract_standard").joinpath("schema.json").read_text())
         plain = json.loads(json.dumps(raw, default=str))
         for fault in jsonschema.Draft201909Validator(schema).iter_errors(plain):
             place = ".".join(map(str, fault.absolute_path)) or "top level"
@@ -128,6 +129,7 @@ class _Reader:
             version=str(odcs.version),
             description=str(odcs.description.purpose if odcs.description else ""),
             partitions=self.whole_number("partitions", at_least=1),
+            key=self.key(tables[0]),
             retention_ms=self.whole_number("retentionMs", at_least=-1),
             accepted_from=self.utc(self.setting("acceptedFrom")),
             accepted_ahead_s=self.whole_number("acceptedAheadS", at_least=0),
@@ -145,6 +147,13 @@ class _Reader:
         if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
             raise self.fail(f"customProperties.{name}", f"{value!r} is not a whole number of at least {at_least}")
         return value
+
+    def key(self, event: Table) -> tuple[str, ...]:
+        value = self.setting("key")
+        texts = {column.path for column in event.columns if column.kind == "string" and column.is_sent}
+        if not isinstance(value, list) or not value or not texts.issuperset(value):
+            raise self.fail("customProperties.key", f"{value!r} is not a list of the event's string fields")
+        return tuple(value)
 
     def utc(self, value: Any) -> datetime:
         try:

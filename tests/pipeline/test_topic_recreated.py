@@ -50,14 +50,14 @@ def claim(broker: Broker, last: dict[slices.Place, slices.Claim]) -> list[slices
 
 def test_runbook_retires_a_recreated_topic_and_both_stay_balanced(own_broker: Broker, chain: Chain) -> None:
     kafka.create_topics(own_broker.admin, [TOPIC])
-    chain.log = {partition: [] for partition in range(4)}
+    chain.log = {(TOPIC, partition): [] for partition in range(4)}
     send(own_broker, chain, order("A"), b"{broken", order("B"), order("A"))
     chain.run(FIRST, lambda last: claim(own_broker, last))
     for deleted in own_broker.admin.delete_topics([TOPIC]).values():
         deleted.result()
     until(lambda: TOPIC not in own_broker.admin.list_topics(timeout=10).topics, "the topic is gone")
     kafka.create_topics(own_broker.admin, [TOPIC])
-    chain.log = {partition: [] for partition in range(4)}
+    chain.log = {(TOPIC, partition): [] for partition in range(4)}
     send(own_broker, chain, order("B"), order("C"))
     with pytest.raises(slices.TopicRecreated, match="topic recreated"):
         chain.plan(SECOND, claim=lambda last: claim(own_broker, last))

@@ -9,7 +9,7 @@ import pytest
 
 from include import producing
 from include.acceptance import refusals
-from include.contracts.contract import generated, topics
+from include.contracts.contract import contract, generated, topics
 
 
 def test_message_counts_as_sent_when_all_replicas_have_it_once() -> None:
@@ -21,7 +21,7 @@ def test_message_counts_as_sent_when_all_replicas_have_it_once() -> None:
 @pytest.mark.parametrize("topic", topics())
 def test_key_is_made_of_fields_that_the_contract_has(topic: str) -> None:
     fields = {field.name for field in msgspec.structs.fields(generated(topic).Event)}
-    assert set(producing.KEYS.get(topic, ("event_id",))) <= fields
+    assert set(contract(topic).key) <= fields
 
 
 def test_key_of_an_order_is_the_customer_or_for_guests_the_order() -> None:

@@ -34,6 +34,7 @@ CONTRACT = Contract(
     version="1.0.0",
     description="Every change of the catalogue: products created, changed and deleted.",
     partitions=1,
+    key=("product_id",),
     retention_ms=-1,
     accepted_from=datetime(2009, 1, 1, 0, 0, tzinfo=UTC),
     accepted_ahead_s=300,

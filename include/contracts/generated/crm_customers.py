@@ -38,6 +38,7 @@ CONTRACT = Contract(
     version="1.0.0",
     description="Every change of a customer's account: created, changed and deleted.",
     partitions=1,
+    key=("customer_id",),
     retention_ms=-1,
     accepted_from=datetime(2009, 1, 1, 0, 0, tzinfo=UTC),
     accepted_ahead_s=300,

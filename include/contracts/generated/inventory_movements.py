@@ -32,6 +32,7 @@ CONTRACT = Contract(
     version="1.0.0",
     description="Every change of stock in a warehouse, and every count of it.",
     partitions=2,
+    key=("product_id",),
     retention_ms=-1,
     accepted_from=datetime(2009, 1, 1, 0, 0, tzinfo=UTC),
     accepted_ahead_s=300,

@@ -31,6 +31,7 @@ CONTRACT = Contract(
     version="1.0.0",
     description="What the sensors of the warehouses measure.",
     partitions=2,
+    key=("device_id",),
     retention_ms=604800000,
     accepted_from=datetime(2009, 1, 1, 0, 0, tzinfo=UTC),
     accepted_ahead_s=300,

@@ -52,6 +52,7 @@ CONTRACT = Contract(
     version="1.0.0",
     description="Every order, return and correction that a shop or a till has accepted, with its lines.",
     partitions=4,
+    key=("customer_id", "order_id",),
     retention_ms=-1,
     accepted_from=datetime(2009, 1, 1, 0, 0, tzinfo=UTC),
     accepted_ahead_s=300,

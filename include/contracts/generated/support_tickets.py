@@ -35,6 +35,7 @@ CONTRACT = Contract(
     version="1.0.0",
     description="Each step of a customer's question or complaint.",
     partitions=2,
+    key=("ticket_id",),
     retention_ms=-1,
     accepted_from=datetime(2009, 1, 1, 0, 0, tzinfo=UTC),
     accepted_ahead_s=300,

@@ -42,6 +42,7 @@ CONTRACT = Contract(
     version="1.0.0",
     description="What visitors do on the web shop, page by page, and how long they wait for it.",
     partitions=4,
+    key=("visitor_id",),
     retention_ms=604800000,
     accepted_from=datetime(2009, 1, 1, 0, 0, tzinfo=UTC),
     accepted_ahead_s=300,

@@ -1,0 +1,94 @@
+"""What must be in the warehouse, from the log and the sender's account alone: read by a plain consumer, computed by
+DuckDB, with nothing of the platform's own code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+from confluent_kafka import Consumer, TopicPartition
+
+# One row a message; event is null where it is no JSON.
+MESSAGES = """
+create table message as
+with text as (
+    select topic, partition, "offset", case when is_utf8(value) then decode(value) end as value from read_parquet(?)
+),
+parsed as (select topic, partition, "offset", try_cast(value as json) as event from text)
+select *, event ->> 'event_id' as event_id, try_cast(event ->> 'event_ts' as timestamptz)::timestamp as event_ts
+from parsed
+"""
+# What the account says must become of each message: its nth row of a partition is the partition's nth message. A second
+# copy whose first one was sent before all this is the first one here.
+EXPECTED = """
+create table expected as
+with placed as (
+    select *, row_number() over (partition by topic, partition order by filename, file_row_number) - 1 as "offset",
+        kind in ('normal', 'late', 'skewed', 'duplicate') as is_valid
+    from read_parquet(?, filename = true, file_row_number = true)
+),
+ranked as (
+    select *, row_number() over (
+        partition by topic, event_id, event_ts::date, is_valid order by partition, "offset"
+    ) as copy
+    from placed
+)
+select topic, partition, "offset", kind, label,
+    case when not is_valid then 'dead letter' when copy = 1 then 'published' else 'duplicate' end as outcome
+from ranked
+"""
+
+
+def read_log(bootstrap: str, topics: list[str], path: Path) -> Path:
+    """Writes every record of the topics to a Parquet file: topic, partition, offset, value."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "truth", "enable.auto.commit": False})
+    rows: list[tuple[str, int, int, bytes]] = []
+    for topic in topics:
+        for partition in consumer.list_topics(topic, timeout=30).topics[topic].partitions:
+            first, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)
+            consumer.assign([TopicPartition(topic, partition, first)])
+            read = first
+            while read < end:
+                for message in consumer.consume(10_000, 10):
+                    assert message.error() is None, message.error()
+                    offset = int(message.offset() or 0)
+                    if offset < end:
+                        rows.append((topic, partition, offset, message.value() or b""))
+                    read = offset + 1
+    consumer.close()
+    columns = list(zip(*rows, strict=True))
+    pq.write_table(pa.table(dict(zip(("topic", "partition", "offset", "value"), columns, strict=True))), path)
+    return path
+
+
+def is_utf8(value: bytes) -> bool:
+    """Whether bytes are text."""
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+class Truth:
+    """A log, and perhaps its sender's account, to be compared with what a platform has made of it."""
+
+    def __init__(self, log: Path, account: Path | None = None) -> None:
+        self.db = duckdb.connect()
+        self.db.execute("set timezone = 'UTC'")
+        self.db.create_function("is_utf8", is_utf8, ["BLOB"], "BOOLEAN")  # type: ignore[arg-type]
+        self.db.execute(MESSAGES, [str(log)])
+        if account is not None:
+            self.db.execute(EXPECTED, [str(account / "*.parquet")])
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Rows of a statement over message, expected, event, dead and covered."""
+        return self.db.execute(sql).fetchall()
+
+    def load(self, name: str, rows: list[dict[str, Any]]) -> None:
+        """A table from a platform's rows."""
+        self.db.register(f"{name}_rows", pa.Table.from_pylist(rows))
+        self.db.execute(f"create or replace table {name} as select * from {name}_rows")
