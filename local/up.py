@@ -3,6 +3,7 @@ pipeline, live traffic."""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from datetime import UTC, datetime
@@ -20,9 +21,7 @@ from local.warehouse import query
 sys.path.append(str(ROOT / "plugins"))
 
 HISTORY_RUN = "history"
-# What was sent, as ops.history has it: the real orders are noted under their topic.
-HISTORY, MARKET = "sales.orders", "market"
-NOTE_SENT = "insert into ops.history (topic, shift_weeks, events, lines, sent_ts) values (%s, %s, %s, %s, sysdate())"
+MARKET_NOTE = "market.json"
 PIPELINE_TIMEOUT_S = 600
 
 
@@ -44,10 +43,8 @@ def prepare(instance: Instance) -> None:
         admin = kafka.admin({"bootstrap.servers": instance.address("kafka")})
         _refuse_lost_topics(instance, set(topics()) - set(admin.list_topics(timeout=15).topics))
         say(", ".join(kafka.create_topics(admin, topics())))
-    sent = {row["topic"]: row["shift_weeks"] for row in query(instance, "select topic, shift_weeks from ops.history")}
-    weeks = sent[HISTORY] if HISTORY in sent else _send_history(instance)
-    if MARKET not in sent:
-        _send_market(instance, weeks)
+    sent = query(instance, "select shift_weeks from ops.history")
+    _send_market(instance, sent[0]["shift_weeks"] if sent else _send_history(instance))
 
 
 def _refuse_lost_topics(instance: Instance, missing: set[str]) -> None:
@@ -69,7 +66,11 @@ def _send_history(instance: Instance) -> int:
         in_original_time = instance.settings.get("MADHATTER_HISTORY") == "original"
         weeks = 0 if in_original_time else replay.shift_weeks(datetime.now(UTC).date())
         sent = history.send(instance.address("kafka"), replay.TOPIC, weeks)
-        query(instance, NOTE_SENT, (HISTORY, sent.weeks, sent.events, sent.lines))
+        query(
+            instance,
+            "insert into ops.history (topic, shift_weeks, events, lines, sent_ts) values (%s, %s, %s, %s, sysdate())",
+            (replay.TOPIC, sent.weeks, sent.events, sent.lines),
+        )
         kept = f"; {sent.kept:,} of them were there from a start that was broken off" if sent.kept else ""
         say(f"{sent.events:,} orders, {sent.lines:,} lines, moved by {sent.weeks} weeks{kept}")
     return sent.weeks
@@ -77,19 +78,29 @@ def _send_history(instance: Instance) -> int:
 
 def _send_market(instance: Instance, weeks: int) -> None:
     """What the other topics had during the history, thin, and the market from its end up to now. It ends at an instant
-    that is kept, so that a sending that was broken off goes on instead of beginning anew."""
+    that is kept: a sending that was broken off is made again with the same events, which count once."""
     from local.simulator import preload
     from local.simulator.account import Account
 
+    known = _market(instance)
+    if known.get("events"):
+        return
     folder = instance.settings.get("MADHATTER_ACCOUNT")
     with step("Market up to now to Kafka") as say:
-        until = instance.data / "market_until_ms"
-        if not until.exists():
-            until.write_text(str(int(time.time()) * 1000))
+        until_ms = known.get("until_ms") or int(time.time()) * 1000
+        note = instance.data / MARKET_NOTE
+        note.write_text(json.dumps({"until_ms": until_ms}))
         account = Account(Path(folder)) if folder else None
-        sent = preload.load(instance.address("kafka"), weeks, int(until.read_text()), account=account)
-        query(instance, NOTE_SENT, (MARKET, weeks, sent.events, 0))
+        sent = preload.load(instance.address("kafka"), weeks, until_ms, account=account)
+        note.write_text(json.dumps({"until_ms": until_ms, "events": sent.events}))
         say(f"{sent.events:,} events of all topics")
+
+
+def _market(instance: Instance) -> dict[str, int]:
+    """until_ms: where the market that was sent ends; events: how many, once all of them are there."""
+    note = instance.data / MARKET_NOTE
+    found: dict[str, int] = json.loads(note.read_text()) if note.exists() else {}
+    return found
 
 
 def finish(instance: Instance) -> None:
@@ -137,7 +148,7 @@ def _wait(deadline: float, failure: str) -> None:
 
 def report(instance: Instance) -> str:
     """Events sent, delivered, published, duplicates, rejected; seconds per stage; whether all of it adds up."""
-    (history,) = query(instance, "select min(shift_weeks) as shift_weeks, sum(events) as events from ops.history")
+    (history,) = query(instance, "select shift_weeks, events from ops.history")
     counts = query(
         instance,
         "select kind, count(*) as slices, sum(delivered) as delivered, sum(published) as published, "
@@ -149,7 +160,7 @@ def report(instance: Instance) -> str:
     columns += ["plan s", "transform s", "stage s", "audit s", "publish s"]
     rows: list[list[Any]] = []
     for row in counts:
-        sent = history["events"] if row["kind"] == "backfill" else None
+        sent = history["events"] + _market(instance)["events"] if row["kind"] == "backfill" else None
         rows.append([row.pop("kind"), row.pop("slices"), sent, *row.values()])
     balanced = query(instance, "select count_if(not is_balanced) as wrong, count(*) as n from ops.reconciliation")[0]
     verdict = "balanced in all" if not balanced["wrong"] else f"NOT balanced in {balanced['wrong']} of"

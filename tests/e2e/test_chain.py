@@ -3,53 +3,58 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from statistics import mean
+from typing import Any
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import KafkaError, Message
 
+from include.contracts.contract import contract, topics
 from local import health, services
 from local.simulator.producer import open_producer
 from madhatter.planning import backfill_id
+from tests import truth
 from tests.bad_events import GOOD, bad_events
 from tests.platform import Platform, until
+from tests.truth import Truth
 
 TOPIC = "sales.orders"
 OF_HISTORY = "order_id not like 'S%%'"
 
 
-def read_topic(platform: Platform) -> dict[tuple[int, int], bytes]:
-    """Every record of the topic, read apart from the platform: (partition, offset) -> value."""
-    consumer = Consumer({"bootstrap.servers": platform.bootstrap, "group.id": "truth", "enable.auto.commit": False})
-    found: dict[tuple[int, int], bytes] = {}
-    for partition in range(4):
-        place = TopicPartition(TOPIC, partition, 0)
-        _, end = consumer.get_watermark_offsets(place, timeout=30)
-        consumer.assign([place])
-        read = 0
-        while read < end:
-            for message in consumer.consume(min(10_000, end - read), 10):
-                assert message.error() is None, message.error()
-                offset = int(message.offset() or 0)
-                if offset < end:
-                    found[partition, offset] = message.value() or b""
-                read = offset + 1
-    consumer.close()
-    return found
+def read_log(platform: Platform, folder: Path) -> Truth:
+    """Every record of all topics, read apart from the platform; with the simulator's account."""
+    return Truth(truth.read_log(platform.bootstrap, list(topics()), folder / "log.parquet"), platform.account)
 
 
-def claimed(platform: Platform) -> dict[int, int]:
-    """End of what committed slices cover, by partition."""
-    rows = platform.sql(
-        "select partition, max(end_offset) as covered from ops.slice_partition "
-        "join ops.slice on slice.slice_id = slice_partition.slice_id where state = 'committed' group by partition"
+def claimed(platform: Platform) -> list[dict[str, Any]]:
+    """topic, partition, covered: the end of what committed slices cover."""
+    return platform.sql(
+        "select topic, partition, max(end_offset) as covered from ops.slice_partition "
+        "join ops.slice on slice.slice_id = slice_partition.slice_id where state = 'committed' group by all"
     )
-    return {row["partition"]: row["covered"] for row in rows}
+
+
+def send(platform: Platform, values: list[bytes], key: bytes) -> list[tuple[int, int]]:
+    """Sends orders; returns (partition, offset) of each."""
+    producer = open_producer(platform.bootstrap, {})
+    places: list[tuple[int, int]] = []
+
+    def note(error: KafkaError | None, message: Message) -> None:
+        assert error is None, error
+        places.append((int(message.partition() or 0), int(message.offset() or 0)))
+
+    for value in values:
+        producer.produce(TOPIC, value, key, on_delivery=note)
+    assert producer.flush(30) == 0
+    return places
 
 
 def assert_balanced(platform: Platform) -> None:
     rows = platform.sql("select * from ops.reconciliation")
-    assert len(rows) == 4
+    assert len(rows) == sum(contract(topic).partitions for topic in topics())
     assert all(row["is_balanced"] for row in rows), rows
 
 
@@ -94,19 +99,28 @@ def test_second_up_changes_nothing(platform: Platform) -> None:
     assert platform.one("select count(*) from ops.history") == 1
 
 
-def test_ten_windows_are_complete_and_every_event_is_accounted_for(platform: Platform) -> None:
-    producer = open_producer(platform.bootstrap, {})
-    sent = [value for _, value, _ in bad_events()]
-    for value in sent:
-        producer.produce(TOPIC, value, b"bad")
-    known = read_topic(platform)
-    double = next(value for place, value in sorted(known.items()) if b'"order_id":"S' in value)
-    producer.produce(TOPIC, double, b"double")
-    day = platform.one("select max(order_date) from ops.day")
+def test_market_goes_on_where_the_history_ends_without_a_step(platform: Platform) -> None:
+    days = platform.sql(
+        f"select to_date(event_ts) as day, count_if({OF_HISTORY}) as real, count_if(not {OF_HISTORY}) as simulated "
+        "from core.order_header where order_type = 'sale' group by all order by day"
+    )
+    last_real = max(row["day"] for row in days if row["real"])
+    before = [row["real"] for row in days if last_real - timedelta(weeks=4) <= row["day"] < last_real]
+    after = [row["simulated"] for row in days if last_real < row["day"] < datetime.now(UTC).date()]
+    assert after, "the market begins the day after the history"
+    assert min(before) / 2 < mean(after) < max(before) * 1.5
+
+
+def test_ten_windows_are_complete_and_every_event_is_accounted_for(platform: Platform, tmp_path: Path) -> None:
+    bad = send(platform, [value for _, value, _ in bad_events()], b"bad")
+    order = platform.one(f"select min(order_id) from core.order_header where not {OF_HISTORY}")
+    log = read_log(platform, tmp_path)
+    ((again,),) = log.rows(f"select event from message where event_id = 'order:{order}' limit 1")
+    (double,) = send(platform, [again.encode()], b"double")
+    day = platform.one("select max(order_date) from ops.day where order_date < dateadd(day, -60, current_date)")
     before = platform.one("select sum(net_sales) from marts.sales_daily where order_date = %s", day)
     late = GOOD | {"event_id": "order:LATE1", "order_id": "LATE1", "event_ts": f"{day}T12:00:00Z"}
-    producer.produce(TOPIC, json.dumps(late), b"late")
-    assert producer.flush(30) == 0
+    send(platform, [json.dumps(late).encode()], b"late")
 
     until(lambda: len(platform.committed()) >= 10, "ten windows are committed", 600)
     until(
@@ -115,11 +129,12 @@ def test_ten_windows_are_complete_and_every_event_is_accounted_for(platform: Pla
 
     assert_balanced(platform)
     assert sum(1 for row in platform.committed() if row["delivered"]) >= 3
-    check_against_the_log(platform)
-    reasons = platform.sql("select reason from ops.dead_letter where payload not like '%%\"A56318%%'")
-    assert len(reasons) == len(sent)
-    assert all(row["reason"] for row in reasons)
-    assert platform.one("select sum(duplicates) from ops.reconciliation") == 1
+    log = check_against_the_log(platform, tmp_path)
+    check_against_the_account(log)
+    dead = {(row["partition"], row["offset"]): row["reason"] for row in dead_letters(platform) if row["topic"] == TOPIC}
+    assert all(dead[place] for place in bad)
+    assert double not in dead
+    assert log.rows(f"select * from event where topic = '{TOPIC}' and (partition, \"offset\") = {double}") == []
 
     # The late order belongs to a day that was rolled up before, so that day is rolled up again.
     until(lambda: daily_run(platform, str(day)) == "success", f"retail_daily has corrected {day}")
@@ -128,24 +143,70 @@ def test_ten_windows_are_complete_and_every_event_is_accounted_for(platform: Pla
     assert_nothing_failed(platform)
 
 
-def check_against_the_log(platform: Platform) -> None:
-    """core holds exactly the valid events of the log, each once, with all their lines, as far as slices are committed
-    now; slices that are committed meanwhile do not count."""
+def dead_letters(platform: Platform) -> list[dict[str, Any]]:
+    return platform.sql("select topic, partition, offset, reason from ops.dead_letter")
+
+
+def check_against_the_log(platform: Platform, folder: Path) -> Truth:
+    """core holds exactly the valid events of the log, each once, orders with all their lines, as far as slices are
+    committed now; slices that are committed meanwhile do not count."""
     ends = claimed(platform)
-    dead = {(r["partition"], r["offset"]) for r in platform.sql("select partition, offset from ops.dead_letter")}
-    amounts: dict[str, Decimal] = {}
-    for place, value in read_topic(platform).items():
-        if place[1] < ends[place[0]] and place not in dead:
-            event = json.loads(value, parse_float=Decimal)
-            amount = sum(line["quantity"] * Decimal(line["unit_price"]) for line in event["lines"])
-            amounts[event["order_id"]] = Decimal(amount)
-    orders = platform.sql(
-        "select order_id, partition, offset, sum(quantity * unit_price) as amount "
-        "from core.order_line group by order_id, partition, offset"
+    log = read_log(platform, folder)
+    log.load("ends", ends)
+    log.load("dead", dead_letters(platform))
+    log.load("event", platform.sql("select topic, partition, offset, event_id from ops.event"))
+    log.db.execute(
+        """
+        create or replace table live as
+        select message.*, event.topic is not null as is_published
+        from message join ends using (topic, partition)
+        left join event using (topic, partition, "offset")
+        where "offset" < covered and (topic, partition, "offset") not in (select (topic, partition, "offset") from dead)
+        """
     )
-    covered = [order for order in orders if order["offset"] < ends[order["partition"]]]
-    assert {order["order_id"]: order["amount"] for order in covered} == amounts
-    assert len(covered) == len(amounts)
+    once = "from live group by all having count(*) filter (is_published) <> 1 limit 5"
+    assert log.rows(f"select topic, event_id, event_ts::date as day {once}") == []
+    orders = platform.sql(
+        "select partition, offset, sum(quantity * unit_price) as amount from core.order_line group by partition, offset"
+    )
+    log.load("core_order", orders)
+    wrong = log.rows(
+        f"""
+        with sent as (
+            select partition, "offset", unnest(cast(event -> 'lines' as json[])) as line
+            from live where topic = '{TOPIC}' and is_published
+        ),
+        amounts as (
+            select partition, "offset",
+                sum((line ->> 'quantity')::int * (line ->> 'unit_price')::decimal(12, 3)) as amount
+            from sent group by all
+        )
+        select amounts.*, core_order.amount from amounts left join core_order using (partition, "offset")
+        where amounts.amount is distinct from core_order.amount limit 5
+        """
+    )
+    assert wrong == []
+    return log
+
+
+def check_against_the_account(log: Truth) -> None:
+    """What the simulator says it sent became what it says, event by event. Orders have other senders too."""
+    wrong = log.rows(
+        f"""
+        select topic, partition, "offset", kind, outcome, found from (
+            select expected.*, case when event.topic is not null then 'published'
+                when dead.topic is not null then 'dead letter' else 'duplicate' end as found
+            from expected join ends using (topic, partition)
+            left join event using (topic, partition, "offset")
+            left join dead using (topic, partition, "offset")
+            where "offset" < covered and topic <> '{TOPIC}'
+        ) where found <> outcome limit 5
+        """
+    )
+    assert wrong == []
+    (counts,) = log.rows(f"select sum(covered) from ends where topic <> '{TOPIC}'")
+    accounted = f"from expected join ends using (topic, partition) where \"offset\" < covered and topic <> '{TOPIC}'"
+    assert log.rows(f"select count(*) {accounted}") == [counts]
 
 
 def test_day_is_rolled_up_when_its_24_hours_are_announced(platform: Platform) -> None:
@@ -177,7 +238,7 @@ def test_failed_try_is_told_with_its_error_and_its_log(platform: Platform) -> No
     assert platform.api.failures("retail_backfill", run_id) == []
 
 
-def test_killed_processes_come_back_and_the_next_window_is_complete(platform: Platform) -> None:
+def test_killed_processes_come_back_and_the_next_window_is_complete(platform: Platform, tmp_path: Path) -> None:
     for service in services.ALL:
         killed = platform.kill(service)
         until(lambda: platform.pid(service) not in (0, killed), f"{service} runs again")  # noqa: B023
@@ -185,5 +246,5 @@ def test_killed_processes_come_back_and_the_next_window_is_complete(platform: Pl
     newest = platform.committed()[-1]["window_start"]
     until(lambda: platform.committed()[-1]["window_start"] > newest, "the next window is committed", 300)
     assert_balanced(platform)
-    check_against_the_log(platform)
+    check_against_the_log(platform, tmp_path)
     assert_nothing_failed(platform)

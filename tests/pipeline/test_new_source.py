@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from local.instance import ROOT
+from tests.pipeline.chain import Chain, order
+from tests.stand_ins import Snowflake
 
 HOW_TO = ROOT / "docs" / "how-to" / "add-a-source.md"
 TOPIC = "payments.transactions"
@@ -89,3 +91,36 @@ def test_derived_files_are_those_that_the_guide_names_and_lint_clean(tree: Path)
     assert {path for path in made if not (tree / path).is_file()} == set()
     sql = sorted(path for path in made if path.endswith(".sql"))
     python(tree, "-m", "sqlfluff", "lint", "--disable-progress-bar", *sql)
+
+
+def test_added_optional_column_migrates_forth_and_back(tree: Path, tmp_path: Path) -> None:
+    """A warehouse of today takes tomorrow's contract, and today's code goes on over tomorrow's tables."""
+    own = Snowflake(tmp_path)
+    own.start()
+    try:
+        contract = tree / "include" / "contracts" / "sales.orders.yaml"
+        text = contract.read_text()
+        before = "      - name: currency\n"
+        voucher = (
+            "      - name: voucher\n        description: Code of the voucher.\n        logicalType: string\n"
+            "        physicalType: varchar(12)\n        examples: [HATS10]\n"
+        )
+        contract.write_text(text.replace(before, voucher + before))
+        python(tree, "-m", "include.contracts")
+        settings = f"Instance(Path({str(tmp_path / 'instance')!r}), {own.base})"
+        python(
+            tree,
+            "-c",
+            "from pathlib import Path; from local.instance import Instance; from local.migrate import migrate; "
+            f"migrate({settings})",
+        )
+        chain = Chain(own.open(), tmp_path)
+        columns = [row["name"].lower() for row in chain.warehouse.rows("describe table core.order_header")]
+        assert "voucher" in columns
+        chain.send(0, order("A"))
+        chain.run("hour-1")
+        assert chain.is_balanced()
+        contract.write_text(text)
+        assert "order_header" in python(tree, "-m", "include.contracts"), "an optional column may go again"
+    finally:
+        own.end()
