@@ -22,6 +22,7 @@ PORTS = {
     84: "warehouse",
     85: "dataflow",
     86: "dataflow_grpc",
+    87: "collector",
     92: "kafka",
     93: "kafka_controller",
 }
