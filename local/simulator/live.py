@@ -65,6 +65,7 @@ def run(market: Market, sender: Sender, stop: threading.Event, count: int | None
         events = market.events(at_ms, at_ms + ahead_ms)
         first = 0
         while first < len(events) and not stop.is_set():
+            sender.serve()
             # A clock set back makes this wait, so that no interval comes twice.
             due = int(np.searchsorted(events.send_ms, time.time() * 1000, side="right"))
             if count is not None:
@@ -74,7 +75,6 @@ def run(market: Market, sender: Sender, stop: threading.Event, count: int | None
                 first = due
                 if sender.sent == count:
                     return
-            sender.serve()
             if sender.account is not None and time.monotonic() > account_due:
                 sender.account.write()
                 account_due = time.monotonic() + ACCOUNT_S

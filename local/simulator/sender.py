@@ -41,7 +41,7 @@ class Sender:
         self.sent = 0
         self.failure: KafkaError | None = None
         self._counts = np.array([counts[topic] for topic in TOPICS], np.uint32)
-        self._is_away = False
+        self._is_away, self._most_queued = False, 0
         only_failures = {"delivery.report.only.error": True, "error_cb": self._on_error}
         self._producer = open_producer(bootstrap, settings | only_failures)  # type: ignore[operator]
 
@@ -95,9 +95,13 @@ class Sender:
     def serve(self) -> None:
         """Runs the callbacks that are due. Raises NotDelivered when the broker has refused an event for good."""
         self._producer.poll(0)
-        if self._is_away and not len(self._producer):
-            self._is_away = False
-            log.info("the broker at %s is back", self.bootstrap)
+        if self._is_away:
+            # While it is away the queue only grows.
+            queued = len(self._producer)
+            self._most_queued = max(self._most_queued, queued)
+            if queued <= self._most_queued // 2:
+                self._is_away, self._most_queued = False, 0
+                log.info("the broker at %s is back", self.bootstrap)
         self._settle()
 
     def close(self, timeout_s: float) -> int:
