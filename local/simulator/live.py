@@ -112,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
         counts = wait_for_topics(options.bootstrap, options.prefix, stop)
         if stop.is_set():
             return 0
-        market = Market(shop.load(), Pace.of(options.seed, options.rate))
+        market = Market(shop.load_apart(), Pace.of(options.seed, options.rate))
         settings = {
             "linger.ms": 5,
             "message.timeout.ms": 0,  # never give up
