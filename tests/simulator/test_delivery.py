@@ -38,6 +38,17 @@ def test_batch_is_in_the_topics_as_the_account_says(known: shop.Shop, kafka: Bro
     assert {row.topic for row in rows} == {f"{prefix}{topic}" for topic in TOPICS}
 
 
+def test_batch_that_fills_the_queue_is_sent_whole(
+    known: shop.Shop, kafka: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(batch.SETTINGS, "queue.buffering.max.messages", 500)
+    prefix = create_topics(kafka)
+    parts = batch.pieces(Market(known, Pace.of(SEED, 100)), MONDAY_MS, MONDAY_MS + 100_000)
+    sent = batch.send(kafka.bootstrap, parts, account=Account(tmp_path, prefix), prefix=prefix)
+    assert sent.events > 8_000
+    assert account(tmp_path) == contents(kafka, prefix)
+
+
 def test_account_can_be_counted_by_topic_partition_hour_kind_and_label(
     known: shop.Shop, kafka: Broker, tmp_path: Path
 ) -> None:
