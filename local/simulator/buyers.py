@@ -17,6 +17,7 @@ from local.simulator.interactions import (
     VIEWS,
     Fragments,
     load_times,
+    visitor_of,
 )
 from local.simulator.order import Order
 from local.simulator.shop import DECLINED, Shop
@@ -45,11 +46,11 @@ def interactions(shop: Shop, fragments: Fragments, order: Order, day_ms: int, mo
     device = (2 if random.random() < 0.85 else 1) if is_mobile else int(random.integers(0, 3))
     loads = load_times(random, np.array(acts), np.full(len(acts), device), order.order_ms)
     topic, channel = (MOBILE, "mobile") if is_mobile else (WEB, "web")
-    visitor = f"v-{int(draws('visitor', order.customer_id or order.order_id).integers(0, 2**32)):08x}"
+    by = f"v-{visitor_of(order.customer_id or order.order_id):08x}"
     version = fragments.releases(order.order_ms)[topic][0]
     who = f'"customer_id":"{order.customer_id}",' if order.customer_id else ""
     fields = (
-        f'"visitor_id":"{visitor}","session_id":"s-{order.session}",{who}"channel":"{channel}",'
+        f'"visitor_id":"{by}","session_id":"s-{order.session}",{who}"channel":"{channel}",'
         f'"device":"{DEVICES[device]}","country":"{order.country}","app_version":"{version}",'
     )
     referrer = REFERRERS[int(random.integers(0, len(REFERRERS)))]
@@ -64,5 +65,5 @@ def interactions(shop: Shop, fragments: Fragments, order: Order, day_ms: int, mo
             f"{fields}{fragments.acts[act + fragments.mobile * is_mobile]}{fragments.products[product + 1]}"
             f"{LOADS[load]}{extra}"
         )
-        found.append(Event(topic, at, f"{channel}:{order.session}-{number}", visitor, text, label=order.label))
+        found.append(Event(topic, at, f"{channel}:{order.session}-{number}", by, text, label=order.label))
     return found

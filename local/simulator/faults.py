@@ -30,6 +30,8 @@ LATE_SHARE, TWICE, MALFORMED = 0.03, 0.01, 0.005
 SKEWED_SHARE, BEYOND_SHARE = 0.004, 0.001
 LATE_AFTER_MS = 60_000  # what arrives later than this is late to the stream
 HUGE_BYTES = 990_000  # with key and headers just under what a broker takes by default
+LATEST_MIN = 1_800.0  # by which an event is late at most
+AGAIN_MS = 3_600_000  # after which a second copy comes at most
 YEAR_MS = 365 * 86_400_000
 
 # Of ten malformed messages; a huge one in 500, because each weighs as much as 3,000 others.
@@ -73,9 +75,14 @@ _ENUMS = {
 def delays(random: np.random.Generator, count: int, pace: float) -> Numbers:
     """Milliseconds by which late events are late: mostly minutes, some hours, a few more than a day."""
     u, v = random.random(count), random.random(count)
-    longest = np.where(u < 0.7, 40.0, np.where(u < 0.95, 300.0, 1800.0)) * 60_000 * pace
+    longest = np.where(u < 0.7, 40.0, np.where(u < 0.95, 300.0, LATEST_MIN)) * 60_000 * pace
     late: Numbers = (LATE_AFTER_MS + 1_000 + v * longest).astype(np.int64)
     return late
+
+
+def reach_ms(pace: float) -> int:
+    """The longest time from a server's event to the last message about it."""
+    return int(2 * LATE_AFTER_MS + LATEST_MIN * 60_000 * pace + AGAIN_MS * pace)
 
 
 def clocks(u: Numbers, v: Numbers) -> tuple[Numbers, Numbers]:

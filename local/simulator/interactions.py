@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 
 import numpy as np
 
@@ -70,6 +71,11 @@ class Fragments:
         week = moment_ms // (7 * DAY_MS)
         site, app = f"4.{week % 100}.0", week // 2 % 100
         return {WEB: (site,) * 4, MOBILE: (f"7.{app}.0", f"7.{app}.0", f"7.{app}.0", f"7.{max(app - 1, 0)}.2")}
+
+
+def visitor_of(owner: str) -> int:
+    """The browser of a customer, or of who placed an order as a guest: 32 bits that say nothing about them."""
+    return int(mix(np.array([zlib.crc32(owner.encode())]), 17)[0]) & 0xFFFFFFFF
 
 
 def load_times(random: np.random.Generator, act: Numbers, device: Numbers, moment_ms: int) -> Numbers:

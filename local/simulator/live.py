@@ -65,6 +65,7 @@ def run(market: Market, sender: Sender, stop: threading.Event, count: int | None
         events = market.events(at_ms, at_ms + ahead_ms)
         first = 0
         while first < len(events) and not stop.is_set():
+            sender.serve()
             # A clock set back makes this wait, so that no interval comes twice.
             due = int(np.searchsorted(events.send_ms, time.time() * 1000, side="right"))
             if count is not None:
@@ -74,7 +75,6 @@ def run(market: Market, sender: Sender, stop: threading.Event, count: int | None
                 first = due
                 if sender.sent == count:
                     return
-            sender.serve()
             if sender.account is not None and time.monotonic() > account_due:
                 sender.account.write()
                 account_due = time.monotonic() + ACCOUNT_S
@@ -112,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
         counts = wait_for_topics(options.bootstrap, options.prefix, stop)
         if stop.is_set():
             return 0
-        market = Market(shop.load(), Pace.of(options.seed, options.rate))
+        market = Market(shop.load_apart(), Pace.of(options.seed, options.rate))
         settings = {
             "linger.ms": 5,
             "message.timeout.ms": 0,  # never give up

@@ -16,7 +16,7 @@ class Market:
     def __init__(self, shop: Shop, pace: Pace) -> None:
         self.shop, self.pace = shop, pace
         self.trade = Trade(shop, pace)
-        self.sessions = Sessions(shop, pace)
+        self.sessions = Sessions(shop, pace, self.trade.accounts.deleted)
         self.sensors = Sensors(pace)
 
     def events(self, start_ms: int, end_ms: int) -> Events:

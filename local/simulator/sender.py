@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,8 @@ from local.simulator.account import Account
 from local.simulator.events import TOPICS, Events
 from local.simulator.partitions import partitions
 from local.simulator.producer import NotDelivered, check_topic, open_producer
+
+ASK_EVERY_S = 0.5  # whether a broker that was away is back
 
 log = logging.getLogger("simulator")
 
@@ -41,12 +45,13 @@ class Sender:
         self.sent = 0
         self.failure: KafkaError | None = None
         self._counts = np.array([counts[topic] for topic in TOPICS], np.uint32)
-        self._is_away = False
+        self._is_away, self._asked = False, 0.0
         only_failures = {"delivery.report.only.error": True, "error_cb": self._on_error}
         self._producer = open_producer(bootstrap, settings | only_failures)  # type: ignore[operator]
 
     def send(self, events: Events, stop: threading.Event | None = None) -> None:
-        """Queues the events; those of one partition keep their order. Waits while the queue is full, until stop.
+        """Queues the events; those of one partition keep their order, but for those that found the queue full. Then it
+        waits, until stop.
 
         Raises NotDelivered when the broker has refused an event for good.
         """
@@ -55,50 +60,63 @@ class Sender:
         partition = partitions(events.keys, self._counts[events.topic])
         order = np.lexsort((partition, events.topic))  # stable
         place = events.topic[order].astype(np.int64) * 100_000 + partition[order]
-        bounds = np.flatnonzero(np.diff(place, prepend=-1, append=-1))
-        at = order.tolist()
-        keys, values = events.keys, events.values
-        for first, last in zip(bounds[:-1].tolist(), bounds[1:].tolist()):
-            topic, number = TOPICS[int(events.topic[at[first]])], int(partition[at[first]])
-            messages = [{"value": values[i], "key": keys[i]} for i in at[first:last]]
-            if not self._produce(f"{self.prefix}{topic}", number, messages, stop):
-                return
-        self.sent += len(events)
-        if self.account is not None:
+        bounds = np.flatnonzero(np.diff(place, prepend=-1, append=-1)).tolist()
+        queued: list[int] = []
+        for first, last in pairwise(bounds):
+            rows = order[first:last].tolist()
+            topic, number = TOPICS[int(events.topic[rows[0]])], int(partition[rows[0]])
+            left = self._produce(f"{self.prefix}{topic}", number, rows, events, stop)
+            queued += rows if not left else [row for row in rows if row not in left]
+            if left:
+                break
+        self.sent += len(queued)
+        if self.account is not None and len(queued) == len(events):
             self.account.add(events, partition)
+        elif self.account is not None:
+            self.account.add(events.take(np.array(queued, np.int64)), partition[queued])
         self.serve()
 
     def _produce(
-        self, topic: str, partition: int, messages: list[dict[str, Any]], stop: threading.Event | None
-    ) -> bool:
-        """Whether all were queued; not when stop came first."""
-        while messages:
+        self, topic: str, partition: int, rows: list[int], events: Events, stop: threading.Event | None
+    ) -> set[int]:
+        """Queues rows of events for one partition; returns those that were not, because stop came first."""
+        keys, values = events.keys, events.values
+        messages: list[dict[str, Any]] = [{"value": values[row], "key": keys[row]} for row in rows]
+        while True:
             try:
-                self._producer.produce_batch(topic, messages, partition, on_delivery=self._on_failure)
-            except BufferError:
-                pass
+                taken = self._producer.produce_batch(topic, messages, partition, on_delivery=self._on_failure)
             except KafkaException as error:  # the topic is gone
-                self.failure = error.args[0]
-            refused = [message for message in messages if "_error" in message]
-            for message in refused:
+                self.failure, taken = error.args[0], 0
+            refused = [(row, message) for row, message in zip(rows, messages) if "_error" in message]
+            for _, message in refused:
                 reason: KafkaError = message.pop("_error")
                 if reason.code() != KafkaError._QUEUE_FULL:
                     self.failure = self.failure or reason
-            messages = refused
-            if messages:
-                if stop is not None and stop.is_set():
-                    return False
-                self._producer.poll(0.05)
-                self._settle()
-        return True
+            self._settle()
+            if taken + len(refused) != len(messages):
+                raise NotDelivered(
+                    f"librdkafka took {taken} of {len(messages)} messages and named {len(refused)} others"
+                )
+            if not refused or (stop is not None and stop.is_set()):
+                return {row for row, _ in refused}
+            rows, messages = [row for row, _ in refused], [message for _, message in refused]
+            self._producer.poll(0.05)
 
     def serve(self) -> None:
         """Runs the callbacks that are due. Raises NotDelivered when the broker has refused an event for good."""
         self._producer.poll(0)
-        if self._is_away and not len(self._producer):
+        if self._is_away and time.monotonic() > self._asked + ASK_EVERY_S and self._answers():
             self._is_away = False
             log.info("the broker at %s is back", self.bootstrap)
         self._settle()
+
+    def _answers(self) -> bool:
+        self._asked = time.monotonic()
+        try:
+            self._producer.list_topics(timeout=0.1)
+        except KafkaException:
+            return False
+        return True
 
     def close(self, timeout_s: float) -> int:
         """Waits up to timeout_s for what is queued; returns how many events are left. Raises NotDelivered as serve."""
@@ -123,5 +141,5 @@ class Sender:
         if error.fatal():
             self.failure = self.failure or error
         elif not self._is_away:
-            self._is_away = True
+            self._is_away, self._asked = True, time.monotonic()
             log.warning("the broker at %s is away (%s): events wait in memory, trying on", self.bootstrap, error.str())

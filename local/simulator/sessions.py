@@ -24,23 +24,21 @@ from local.simulator.events import (
     mix,
 )
 from local.simulator.interactions import (
-    ADD,
-    CHECKOUT,
     DEVICES,
     ERROR,
     ERRORS,
     LOADS,
-    PRODUCT,
     REFERRERS,
-    REMOVE,
     SEARCH,
     VIEWS,
     Fragments,
     load_times,
+    visitor_of,
 )
 from local.simulator.pace import BROWSE_SHARE, Pace
 from local.simulator.rhythm import country_shares, level
 from local.simulator.shop import Shop
+from local.simulator.taste import Taste
 
 PEOPLE = 0.55  # of interactions, on average; bots come when the shop is quiet, so that the whole is steady
 MEAN_EVENTS, BOT_EVENTS = 8.0, 70.0
@@ -72,19 +70,14 @@ class Block:
 class Sessions:
     """The source of browsing sessions."""
 
-    def __init__(self, shop: Shop, pace: Pace) -> None:
+    def __init__(self, shop: Shop, pace: Pace, deleted: frozenset[str]) -> None:
         self.shop, self.pace = shop, pace
         self._fragments = Fragments(shop)
-        # Products by category, popular first, with running weights: a draw within a category is one binary search.
-        offered = shop.weights.copy()
-        offered[list(shop.discontinued)] = 0
-        self._order = np.lexsort((-offered, shop.categories))
-        self._order = self._order[offered[self._order] > 0]
-        self._running = np.concatenate([[0.0], np.cumsum(offered[self._order])])
-        bounds = np.searchsorted(shop.categories[self._order], np.arange(shop.categories.max() + 2))
-        self._low, self._high = self._running[bounds[:-1]], self._running[bounds[1:]]
+        self._taste = Taste(shop)
         # People by country: those with an account first, the loyal ones before the others.
         self._loyal = np.lexsort((-shop.customer_orders, shop.customer_country))
+        self._visitors_of = np.array([visitor_of(customer_id) for customer_id in shop.customers], np.uint64)
+        self._has_account = np.array([customer_id not in deleted for customer_id in shop.customers])
         places = np.searchsorted(shop.customer_country[self._loyal], np.arange(len(shop.countries) + 1))
         self._first_customer, self._customers = places[:-1], np.diff(places)
         self.block = lru_cache(maxsize=pace.horizon_ms // pace.block_ms + 3)(self._block)
@@ -153,7 +146,7 @@ class Sessions:
         session, at, offset = session[keep], at[keep], offset[keep].astype(np.int64)
         total = len(session)
         bot = is_bot[session]
-        act, product = self._acts(random, session, at, bot, visitor, np.where(by_offer, offer.category, -1))
+        act, product = self._taste.acts(random, session, at, bot, visitor, np.where(by_offer, offer.category, -1))
         load = load_times(random, act, device[session], middle)
         extra = np.zeros(total, np.int64)
         searches = act == SEARCH
@@ -172,9 +165,9 @@ class Sessions:
 
         # --- sending, and what goes wrong
         event_ms = begin[session] + offset
-        send_ms = event_ms + 50 + random.exponential(400, total).astype(np.int64).clip(0, 20_000)
+        send_ms = event_ms + 50 + random.exponential(400, total).astype(np.int64).clip(0, pace.horizon_ms // 10)
         event_ms = event_ms - delay[session] + clock_ms[session]
-        kind, twice, lag = faults.strike(random, kind_of_session[session], int(pace.horizon_ms * 0.4))
+        kind, twice, lag = faults.strike(random, kind_of_session[session], int(pace.horizon_ms * 0.3))
         rows = np.concatenate([np.arange(total), twice[kind[twice] < CUT]])
         lag = lag[kind[twice] < CUT]
         kind = np.concatenate([kind, np.full(len(lag), DUPLICATE, np.int8)])
@@ -192,7 +185,7 @@ class Sessions:
             load[rows],
             extra[rows],
             kind[order],
-            *self._texts(unique.tolist(), topic, visitor, customer, country, device, is_bot, middle),
+            *self._texts(unique.tolist(), topic, visitor, customer, country, device, middle),
             topic=topic,
             label=np.where(is_bot, BOT, HONEST).astype(np.int8),
             extras=extras,
@@ -201,51 +194,17 @@ class Sessions:
     def _visitors(
         self, random: np.random.Generator, count: int, is_bot: Numbers, moment_ms: int
     ) -> tuple[Numbers, Numbers, Numbers]:
-        """(country, visitor number, customer or -1). The few loyal ones come often, and a third of them signs in."""
+        """(country, visitor as 32 bits, customer or -1). The loyal ones come often; a third of those with an account
+        sign in."""
         shares = country_shares(self.shop, moment_ms)
         country = np.searchsorted(np.cumsum(shares), random.random(count) * shares.sum()).clip(0, len(shares) - 1)
         pool = 20 + (self._customers * 6).astype(np.int64) + (self.pace.rate * 40 * shares).astype(np.int64)
         rank = (random.random(count) ** 2 * pool[country]).astype(np.int64)
-        has_account = (rank < self._customers[country]) & (random.random(count) < 0.35) & ~is_bot
-        at = np.minimum(self._first_customer[country] + rank, len(self._loyal) - 1)
-        customer = np.where(has_account, self._loyal[at], -1)
-        visitor = country * 10_000_000 + np.where(is_bot, 9_000_000 + rank % 500, rank)
-        return country, visitor, customer
-
-    def _acts(
-        self,
-        random: np.random.Generator,
-        session: Numbers,
-        at: Numbers,
-        bot: Numbers,
-        visitor: Numbers,
-        offered: Numbers,
-    ) -> tuple[Numbers, Numbers]:
-        """(act, product or -1) of each event. A cart is filled from a product's page, and checked out when filled."""
-        total = len(session)
-        act = np.array(_ACTS, np.int64)[np.searchsorted(_ACTS_RUNNING, random.random(total)).clip(0, len(_ACTS) - 1)]
-        act[bot] = PRODUCT
-        previous = np.concatenate([[0], act[:-1]])
-        act[(act == ADD) & ((previous != PRODUCT) | (at == 0))] = PRODUCT
-        previous = np.concatenate([[0], act[:-1]])
-        act[((act == REMOVE) | (act == CHECKOUT)) & ((previous != ADD) | (at == 0))] = VIEWS[1]
-        # Two in three looks are at one of the visitor's two favourite categories, or at the campaign's.
-        taste = mix(visitor.astype(np.uint64), 11)
-        categories = len(self._low)
-        favourite = np.where(offered >= 0, offered, (taste % np.uint64(categories)).astype(np.int64))
-        second = ((taste >> np.uint64(20)) % np.uint64(categories)).astype(np.int64)
-        u, v = random.random(total), random.random(total)
-        liked = np.where(u < 0.4, favourite[session], second[session])
-        low = np.where((u < 0.65) & ~bot, self._low[liked], 0.0)
-        high = np.where((u < 0.65) & ~bot, self._high[liked], self._running[-1])
-        drawn = self._order[
-            (np.searchsorted(self._running, low + v * (high - low), side="right") - 1).clip(0, len(self._order) - 1)
-        ]
-        crawled = (v * len(self._order)).astype(np.int64)  # bots do not know what is popular
-        product = np.where(bot, crawled, drawn)
-        product[act == ADD] = product[np.flatnonzero(act == ADD) - 1]
-        product[act == REMOVE] = product[np.flatnonzero(act == REMOVE) - 1]
-        return act, np.where(np.isin(act, (PRODUCT, ADD, REMOVE)), product, -1)
+        is_known = (rank < self._customers[country]) & ~is_bot
+        owner = self._loyal[np.minimum(self._first_customer[country] + rank, len(self._loyal) - 1)]
+        signs_in = is_known & (random.random(count) < 0.35) & self._has_account[owner]
+        unknown = mix(country * 10_000_000 + np.where(is_bot, 9_000_000 + rank % 500, rank), 5) & np.uint64(2**32 - 1)
+        return country, np.where(is_known, self._visitors_of[owner], unknown), np.where(signs_in, owner, -1)
 
     def _texts(
         self,
@@ -255,15 +214,18 @@ class Sessions:
         customer: Numbers,
         country: Numbers,
         device: Numbers,
-        is_bot: Numbers,
         moment_ms: int,
     ) -> tuple[list[str], list[str], list[bytes]]:
         """(prefixes of event ids, fields after event_ts, keys) of the sessions."""
         releases = self._fragments.releases(moment_ms)
-        names = (mix(visitor.astype(np.uint64), 5) & np.uint64(0xFFFFFFFF)).tolist()
         prefixes, fields, keys = [], [], []
-        for key, t, name, c, land, d, _bot in zip(
-            unique, topic.tolist(), names, customer.tolist(), country.tolist(), device.tolist(), is_bot.tolist()
+        for key, t, name, c, land, d in zip(
+            unique,
+            topic.tolist(),
+            visitor.tolist(),
+            customer.tolist(),
+            country.tolist(),
+            device.tolist(),
         ):
             channel = "mobile" if t == MOBILE else "web"
             who = f'"customer_id":"{self.shop.customers[c]}",' if c >= 0 else ""
@@ -310,5 +272,3 @@ class Sessions:
 
 
 REFERRERS_SHARE = (0.34, 0.33, 0.12, 0.09, 0.05, 0.07)
-_ACTS = (PRODUCT, *VIEWS, SEARCH, ADD, REMOVE, CHECKOUT, ERROR)
-_ACTS_RUNNING = np.cumsum([0.50, 0.05, 0.13, 0.02, 0.03, 0.11, 0.11, 0.012, 0.022, 0.016])

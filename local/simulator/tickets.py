@@ -78,7 +78,7 @@ def steps(shop: Shop, order: Order, is_short: bool, haste: float) -> list[Event]
     products = shop.lines(order.basket)[0]
     product = int(products[int(random.integers(0, len(products)))])
     about_product = reason in ("wrong_item", "damaged", "question")
-    ticket_id = f"T-{order.order_id[1:]}"
+    ticket_id = f"T-{order.order_id.removeprefix('S')}"
     channel = ("mail", "chat", "phone")[int(random.choice(3, p=(0.55, 0.3, 0.15)))]
     words = {"order": order.order_id, "product": shop.names[product].title()}
 

@@ -46,8 +46,9 @@ class Trade:
     def events(self, start_ms: int, end_ms: int) -> list[Events]:
         """What the trade sends in [start_ms, end_ms)."""
         found = []
-        # A day's events are sent up to two days later, sessions begin up to a day before their order.
-        for day in range(start_ms // self.pace.day_ms - 2, (end_ms - 1) // self.pace.day_ms + 2):
+        # What is late is sent later; sessions begin up to a day before their order.
+        first_day = (start_ms - faults.reach_ms(self.pace.haste)) // self.pace.day_ms
+        for day in range(first_day, (end_ms - 1) // self.pace.day_ms + 2):
             events = self.day(day)
             first, last = np.searchsorted(events.send_ms, [start_ms, end_ms]).tolist()
             if first < last:
@@ -103,7 +104,7 @@ def dispatch(made: list[Event], random: np.random.Generator, haste: float, *, is
         send_ms, event_ms, kind = np.where(late, send_ms - delays, send_ms), _times(made), np.zeros(count, np.int8)
     twice, lag = np.zeros(0, np.int64), np.zeros(0, np.int64)
     if is_faulty:
-        kind, twice, lag = faults.strike(random, kind, int(3_600_000 * haste))
+        kind, twice, lag = faults.strike(random, kind, int(faults.AGAIN_MS * haste))
     lag, twice = lag[kind[twice] < CUT], twice[kind[twice] < CUT]
     rows = np.concatenate([np.arange(count), twice])
     send_ms = np.concatenate([send_ms, send_ms[twice] + lag])

@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -238,6 +239,60 @@ def test_stolen_cards_pay_often_within_minutes_to_countries_that_are_not_their_o
             assert len({order.country for order in orders}) == 2
     usual = np.median(known.baskets.amount_mills[known.recent])
     assert np.median([known.baskets.amount_mills[order.basket] for order in stolen]) > 2 * usual
+
+
+def test_abusers_of_refunds_get_their_money_back_for_whole_baskets(known: shop.Shop) -> None:
+    market = Market(known, Pace.of(SEED, 50))
+    orders = [
+        order
+        for at in range(20)
+        for order in market.trade.orders.day(MONDAY_MS // market.pace.day_ms + at)
+        if LABELS[order.label] == "refund_abuse"
+    ]
+    by_customer = defaultdict(list)
+    for order in orders:
+        by_customer[order.customer_id].append(order)
+    assert max(map(len, by_customer.values())) >= 4
+    refunded = [order for order in orders if order.order_type == shop.RETURN]
+    assert refunded
+    for order in refunded:
+        bought = next(o for o in by_customer[order.customer_id] if o.basket == order.basket and o is not order)
+        assert bought.order_ms < order.order_ms
+        event = json.loads(f"{{{market.trade.orders.event(order).body}}}")
+        assert all(line["quantity"] < 0 for line in event["lines"])
+        assert [(p["outcome"], p["amount"] < 0) for p in event["payments"]] == [("refunded", True)]
+
+
+def test_payments_of_an_order_end_with_what_became_of_it(day: Events) -> None:
+    wanted = {"sale": "accepted", "return": "refunded", "declined": "declined"}
+    orders = parsed(day, ORDERS)
+    for order in orders:
+        if order["order_type"] not in wanted:
+            assert "payments" not in order
+            continue
+        outcomes = [payment["outcome"] for payment in order["payments"]]
+        assert outcomes[-1] == wanted[order["order_type"]]
+        assert set(outcomes[:-1]) <= {"declined"}
+        total = sum(Decimal(str(line["unit_price"])) * line["quantity"] for line in order["lines"])
+        assert Decimal(str(order["payments"][-1]["amount"])) == total
+        assert all(("card_hash" in payment) == (payment["method"] == "card") for payment in order["payments"])
+    assert {order["order_type"] for order in orders} >= {"sale", "return"}
+
+
+def test_campaigns_bring_visitors_who_look_at_what_is_advertised(known: shop.Shop, busy: Events) -> None:
+    sessions = defaultdict(list)
+    for topic in (WEB, MOBILE):
+        for event in parsed(busy, topic):
+            sessions[event["session_id"]].append(event)
+    category_of = dict(zip(known.products, known.categories.tolist()))
+    shares = {True: Counter[bool](), False: Counter[bool]()}
+    for events in sessions.values():
+        first = min(events, key=lambda event: event["event_ts"])
+        for event in events:
+            if event["interaction_type"] == "product_view":
+                shares[first.get("campaign") == "christmas"][category_of[event["product_id"]] == 0] += 1
+    led, others = (counts[True] / counts.total() for counts in (shares[True], shares[False]))
+    assert led > 2 * others
 
 
 def test_tickets_are_answered_and_closed_in_order(market: Market) -> None:

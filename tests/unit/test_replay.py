@@ -1,4 +1,4 @@
-"""The real history as events, and the draws of the live orders. No broker needed: tests/stack/test_live.py has one."""
+"""The real history as events. No broker needed: tests/stack/test_live.py has one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.simulator import baskets, history, live, producer, replay
+from local.simulator import history, producer, replay
 
 # Of all keys and values in original time. A change here changes what every replay sends: it needs a reason.
 ORIGINAL_SHA256 = "76653a14556f62297c559568cffb709bc05d82b345e392edfb8e17acb5b04360"
@@ -153,41 +153,3 @@ def test_missing_data_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: A
 def test_broker_that_is_down_is_named_with_what_to_do() -> None:
     with pytest.raises(producer.BrokerUnreachable, match=r"127\.0\.0\.1:1 .*make logs S=kafka"):
         producer.check_topic("127.0.0.1:1", "sales.orders", timeout_s=0.5)
-
-
-def test_baskets_are_the_accepted_orders(events: list[dict[str, Any]]) -> None:
-    packed = baskets.load()
-    accepted = [event for event in events if event["order_id"] not in ("A563186", "A563187")]
-    assert [basket.order.order_id for basket in packed] == [event["order_id"] for event in accepted]
-    for basket, event in zip(packed[::100], accepted[::100], strict=True):
-        assert json.loads(basket.unpack().lines_json, parse_float=Decimal) == event["lines"]
-        assert basket.order.amount == amount(event)
-
-
-@given(st.integers(0, 2**32), st.floats(0.1, 200), st.integers(1_600_000_000, 2_500_000_000))
-def test_a_second_of_live_orders_depends_on_seed_rate_and_second_only(seed: int, rate: float, second: int) -> None:
-    found = live.arrivals(seed, rate, second, 25_898)
-    assert found == live.arrivals(seed, rate, second, 25_898)
-    assert [arrival.event_ms for arrival in found] == sorted(arrival.event_ms for arrival in found)
-    assert all(arrival.event_ms // 1000 == second for arrival in found)
-    assert len({arrival.order_id for arrival in found}) == len(found)
-
-
-def test_live_orders_of_an_hour_have_the_rate_and_no_id_twice() -> None:
-    hour = [
-        arrival for second in range(1_795_000_000, 1_795_003_600) for arrival in live.arrivals(42, 5, second, 25_898)
-    ]
-    assert 17_500 < len(hour) < 18_500
-    assert len({arrival.order_id for arrival in hour}) == len(hour)
-    assert all(arrival.order_id.startswith("S") for arrival in hour)
-
-
-def test_live_order_is_a_real_basket_under_its_own_id_and_time() -> None:
-    order = next(history.read())
-    key, value = live.message(live.Arrival("S1795431186-3", 1_795_431_186_007, 0, is_mobile=True), order)
-    event = json.loads(value)
-    assert key == b"17850"
-    assert event["event_id"] == "order:S1795431186-3"
-    assert event["event_ts"] == "2026-11-23T10:53:06.007Z"
-    assert event["channel"] == "mobile"
-    assert event["lines"] == json.loads(order.lines_json)
