@@ -65,7 +65,9 @@ class ChunkReader:
         offsets, arrivals, keys, values = records.offsets, records.arrivals_ms, records.keys, records.values
         heard = time.monotonic()
         while True:
-            messages = self.consumer.consume(BATCH, 0.5)
+            # Asked for more than the chunk has left, it would wait until the time is over.
+            left = chunk.end - (offsets[-1] + 1 if offsets else chunk.start)
+            messages = self.consumer.consume(min(BATCH, left), 0.5)
             if messages:
                 heard = time.monotonic()
             elif time.monotonic() - heard > STALL_S:
