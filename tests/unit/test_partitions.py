@@ -22,7 +22,7 @@ TAIL = timedelta(seconds=120)
 @pytest.fixture(autouse=True)
 def default_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An hour's windows with a tail of two minutes."""
-    for name in ("MADHATTER_WINDOW_S", "MADHATTER_TAIL_S", "MADHATTER_CATCH_UP_AFTER_S"):
+    for name in ("MADHATTER_WINDOW_S", "MADHATTER_TAIL_S", "MADHATTER_CATCH_UP_AFTER_S", "PLATFORM_START"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MADHATTER_STORE", "file:///nowhere")
     settings.cache_clear()
