@@ -102,6 +102,9 @@ class LaunchPipeline(BaseOperator):
                 f"No project for job {self.job_name}: set `project` of connection {self.gcp_conn_id!r}, or project_id"
             )
         job = self._find_or_submit(hook)
+        if job is None:
+            self.log.info("%s is there already and no job is needed", self.result_uri)
+            return self._result("", "JOB_STATE_DONE")
         # The reply to a launch has no state yet.
         state = job.get("currentState", "JOB_STATE_QUEUED")
         link = job_link(self.project_id, self.location, job["id"])
@@ -154,13 +157,18 @@ class LaunchPipeline(BaseOperator):
             request = jobs.list_next(request, reply)
         return max(found, key=lambda job: str(job["createTime"]), default=None)
 
-    def _find_or_submit(self, hook: DataflowHook) -> dict[str, Any]:
-        """The active or finished job of this name, or a new one."""
+    def _find_or_submit(self, hook: DataflowHook) -> dict[str, Any] | None:
+        """The active or finished job of this name, or a new one. None when there was none and its result is there all
+        the same: the plan of an empty slice writes it."""
+        from include import storage
+
         deadline = time.monotonic() + RIVAL_PATIENCE_S
         while True:
             job = self._find(hook)
             if job is not None and self._stands(job["currentState"]):
                 return job
+            if job is None and self.result_uri is not None and storage.exists(self.result_uri):
+                return None
             if (job := self._submit(hook)) is not None:
                 return job
             if time.monotonic() > deadline:

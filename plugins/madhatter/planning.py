@@ -57,6 +57,8 @@ class PlanSlice(BaseOperator):
             # Without its manifest a finished job does not count: whoever clears from here wants it computed again.
             manifest = Manifest.uri(settings().store, slice_id)
             storage.remove(manifest)
+            if not chunks:
+                Manifest(slice_id, (), 0).write(settings().store)  # nothing to transform: no job is started
             session.run("update ops.slice set plan_uri = :uri where slice_id = :id", uri=uri, id=slice_id)
             ledger.record_seconds(session, slice_id, "plan", time.monotonic() - began)
         self.log.info("slice %s: %s offsets in %s chunks", slice_id, planned.offsets, len(chunks))

@@ -164,6 +164,14 @@ def test_a_job_runs_again_when_its_result_is_gone(server: Server, run: Run, tmp_
     assert len(server.listed()) == 2
 
 
+def test_result_that_is_there_without_a_job_needs_none(server: Server, run: Run, tmp_path: Path) -> None:
+    result = tmp_path / "manifest.json"
+    result.write_text("{}")
+    found = run("slice-empty", output=tmp_path / "out", result_uri=result.as_uri()).result()
+    assert (found["job_id"], found["state"]) == ("", "JOB_STATE_DONE")
+    assert server.listed() == []
+
+
 def test_a_result_in_a_store_out_of_reach_is_looked_for_again(
     airflow_env: dict[str, str], run: Run, tmp_path: Path
 ) -> None:
