@@ -1,7 +1,7 @@
 """Backfill: everything that arrived before now and that nobody has claimed, as one slice; then the days it touches.
 
 Reads   topics in include/contracts, from the last claimed offsets to the newest.
-Writes  what `retail_hourly` writes, and the day marts of all days that the slice touches.
+Writes  what `retail_hourly` writes, and the day marts of all days that the slice touches and that are over.
 
 On failure  clear the failed task, or from `plan` to compute the slice again: it keeps its offsets. Run it for history
             that was sent to the log before the platform's start, or to catch up after a long outage.

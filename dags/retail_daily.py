@@ -1,8 +1,8 @@
 """Daily: rolls a complete day of hours up into the day marts.
 
-Reads   marts.sales_hourly and core.* of the day; asset `sales_hour`, all 24 of a day, or `correction` for a day
+Reads   hour marts and core.* of the day; asset `sales_hour`, all 24 of a day, or `correction` for a day
         that got late events after it was rolled up.
-Writes  marts.sales_daily, marts.product_daily, `ops.day`; asset `sales_day`.
+Writes  the marts of include/sql/marts/day, `ops.day`; asset `sales_day`.
 
 On failure  clear the task: a day is recomputed as a whole, in one transaction.
 """

@@ -1,8 +1,9 @@
-"""Hourly: one closed hour of retail events, from Kafka offsets to the sales marts.
+"""Hourly: one closed hour of retail events, from Kafka offsets to the hour's marts.
 
 Reads   topics in include/contracts, by offset; the ledger `ops.slice` says which are next.
-Writes  core.*, marts.sales_hourly, ops.dead_letter, `ops.slice` committed; asset `sales_hour` (partition = hour),
-        which `retail_daily` rolls up; asset `correction` (partition = day) for late events of a rolled up day.
+Writes  core.*, the marts of include/sql/marts/hour, ops.dead_letter, `ops.slice` committed; asset `sales_hour`
+        (partition = hour), which `retail_daily` rolls up; asset `correction` (partition = day) for late events of a
+        rolled up day.
 
 On failure  retries re-attach to the running Dataflow job. Nothing is visible before `publish` commits, so clearing from
             `plan` is always safe: the slice keeps its offsets and is computed again. A held slice (`audit` failed)
