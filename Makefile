@@ -40,7 +40,7 @@ migrate: ## Bring the warehouse's schemas up to date
 	@$(NEED_PLATFORM) "$(PLATFORM)" -m local migrate
 
 test: install-dev lint ## Install what tests need, lint, and run all tests
-	@"$(PLATFORM)" -m pytest -n 2 --no-loadscope-reorder $(PYTEST)
+	@"$(PLATFORM)" -m pytest -n 3 --no-loadscope-reorder $(PYTEST)
 
 lint: install-dev ## ruff, mypy, sqlfluff
 	@"$(PLATFORM)" -m ruff check . && "$(PLATFORM)" -m ruff format --check .

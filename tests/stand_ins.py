@@ -63,6 +63,18 @@ class Process:
                 command, cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env
             )
 
+    def start(self) -> None:
+        """Starts it and waits until it answers. What does not come up is ended."""
+        try:
+            self.launch()
+        except BaseException:
+            if self.started is not None:
+                self.end()
+            raise
+
+    def launch(self) -> None:
+        raise NotImplementedError
+
     def is_ready(self, answers: Callable[[], bool]) -> bool:
         assert self.started is not None
         assert self.started.poll() is None, f"it ended: {self.log.read_text()[-3000:]}"
@@ -77,7 +89,7 @@ class Process:
 class Broker(Process):
     """A real Kafka broker. Ended or stopped it starts again on the same port, with what it has stored."""
 
-    def start(self) -> None:
+    def launch(self) -> None:
         properties, data = self.folder / "server.properties", self.folder / "data"
         if self.started is None:
             self.port, controller = free_ports(2)
@@ -119,7 +131,7 @@ class Broker(Process):
 class Snowflake(Process):
     """The warehouse stand-in, with the platform's own migrations."""
 
-    def start(self) -> None:
+    def launch(self) -> None:
         (self.base,) = (port - 84 for port in free_ports(1))
         self.port = self.base + 84
         python = str(ENV / "warehouse" / "bin" / "python")
