@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from confluent_kafka import Consumer, Message, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined], OffsetSpec
 
 from local.instance import ROOT, Instance
 from local.kafka import broker
@@ -112,7 +112,20 @@ class Broker(Process):
         new = NewTopic(topic, 4, 1, config={"message.timestamp.type": timestamp_type})
         for created in self.admin.create_topics([new]).values():
             created.result()
+        self.wait_for_leaders(topic)
         return topic
+
+    def wait_for_leaders(self, *topics: str) -> None:
+        """Returns when every partition of the topics answers, some moments after they were created."""
+
+        def lead() -> bool:
+            known = self.admin.list_topics(timeout=10).topics
+            if not all(topic in known for topic in topics):
+                return False
+            latest = {TopicPartition(t, p): OffsetSpec.latest() for t in topics for p in known[t].partitions}
+            return all(asked.exception() is None for asked in self.admin.list_offsets(latest).values())
+
+        until(lead, f"{', '.join(topics)} have leaders")
 
     def read(self, topic: str) -> list[Message]:
         """All messages of a topic, by partition and offset."""

@@ -37,6 +37,7 @@ def create_topics(broker: Broker) -> str:
     topics = [NewTopic(f"{prefix}{topic}", setting(topic, "partitions"), 1, config=config) for topic in TOPICS]
     for created in broker.admin.create_topics(topics).values():
         created.result()
+    broker.wait_for_leaders(*(topic.topic for topic in topics))
     return prefix
 
 
