@@ -107,9 +107,11 @@ def test_live_events_outlive_a_killed_broker(kafka: Broker, start_live: Callable
     until(lambda: "is back" in live.log(), "the log says that the broker is back")
     before = len(live.account())
     until(lambda: len(live.account()) > before + 100, "events after the broker's return")
+    # A broker that starts may refuse for another moment: each time is told, and its end too.
+    until(lambda: live.log().count("is away") == live.log().count("is back"), "the last word is that it is back")
     assert live.end() == 0, live.log()
     assert live.account() == contents(kafka, prefix)
-    assert live.log().count("is away") == live.log().count("is back") == 1
+    assert live.log().count("is away") <= 3
 
 
 def test_live_events_wait_for_a_broker_that_is_not_there_yet(kafka: Broker, start_live: Callable[..., Live]) -> None:
