@@ -204,6 +204,7 @@ final as (
         ) as published,
         count_if(
             visible.event_id is not null
+            and gone.event_id is null
             and not (
                 staged.topic = visible.topic
                 and staged.partition = visible.partition

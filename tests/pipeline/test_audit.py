@@ -30,17 +30,20 @@ def found(snowflake: Snowflake, tmp_path_factory: pytest.TempPathFactory) -> dic
     chain = empty_chain(snowflake.open(), tmp_path_factory.mktemp("audit"))
     chain.send(0, order("A"), order("B"))
     chain.staged("good")
-    chain.send(0, order("C", order_type="gift", unit_price=0), order("D", order_type="adjustment"), order("E"))
+    corrections = [order(f"C{number}", order_type="gift", unit_price=0) for number in range(20)]
+    chain.send(0, *corrections, *(order(f"E{number}") for number in range(10)))
     chain.staged("mostly-corrections")
-    chain.send(0, order("F", country="Unspecified"), order("G", quantity=0))
+    chain.send(0, *(order(f"F{number}", country="Unspecified") for number in range(30)), order("G", quantity=0))
     chain.staged("warnings")
+    chain.send(0, *(order(f"I{number}", order_type="adjustment", country="Unspecified") for number in range(29)))
+    chain.staged("few")
     chain.send(0, order("H"))
     chain.staged("tampered")
     chain.warehouse.run("update staging.order_line set unit_price = -1, product_id = null where slice_id = 'tampered'")
     chain.warehouse.close()
     instance = Instance(snowflake.folder / "instance", snowflake.base)
     done = subprocess.run(
-        [sys.executable, "-c", AUDIT, "good", "mostly-corrections", "warnings", "tampered"],
+        [sys.executable, "-c", AUDIT, "good", "mostly-corrections", "warnings", "few", "tampered"],
         cwd=ROOT,
         env=instance.environment(),
         capture_output=True,
@@ -66,6 +69,10 @@ def test_slice_that_is_mostly_corrections_breaks_an_error_rule_with_the_share(
     (rule,) = found["mostly-corrections"]
     assert broken([rule]) == {("order_header", "most_orders_are_sales", "error")}
     assert rule["observed"] == "66.67 % of rows"
+
+
+def test_share_of_a_few_rows_breaks_no_rule(found: dict[str, list[dict[str, Any]]]) -> None:
+    assert found["few"] == []
 
 
 def test_warnings_are_told_apart_from_errors(found: dict[str, list[dict[str, Any]]]) -> None:

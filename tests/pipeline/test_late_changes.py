@@ -9,6 +9,7 @@ from madhatter import publish
 from tests.pipeline import market_events
 from tests.pipeline.chain import Chain, order
 
+PRODUCTS = "catalog.products"
 BEGIN, END = datetime(1900, 1, 1), datetime(9999, 12, 31)
 
 
@@ -48,3 +49,30 @@ def test_removed_event_splits_its_session_again(chain: Chain) -> None:
     assert [(r["start_ts"].minute, r["interactions"]) for r in rows] == [(0, 1), (50, 2)]
     funnel = chain.warehouse.rows("select * from marts.funnel_hourly")
     assert sum(row["sessions"] for row in funnel) == 2
+
+
+def test_correction_that_takes_back_a_change_moves_the_sales_back(chain: Chain) -> None:
+    def change(number: int, event_ts: str, category: str) -> bytes:
+        event = market_events.product_change(random.Random(1), f"p{number}")
+        return market_events.value(event | {"event_ts": event_ts, "category": category, "product_id": "22752"})
+
+    chain.send(0, change(1, "2011-01-03T00:00:00Z", "A"), change(2, "2011-01-04T10:00:00Z", "B"), topic=PRODUCTS)
+    chain.send(0, order("A", "2011-01-04T10:30:00Z"))
+    chain.run("hour-1")
+    chain.send(0, change(3, "2011-01-04T10:00:00Z", "A"), topic=PRODUCTS)
+    chain.run("hour-2")
+    (version,) = chain.warehouse.rows("select * from core.product")
+    (sales,) = chain.warehouse.rows("select category from marts.sales_category_hourly")
+    assert (version["category"], sales["category"]) == ("A", "A")
+
+
+def test_late_twin_of_an_erased_event_is_erased_too(chain: Chain) -> None:
+    chain.send(0, order("A"), order("B"))
+    chain.run("hour-1")
+    chain.warehouse.run("insert into ops.erased (event_id) values ('order:A')")
+    chain.send(0, order("A"), order("C"))
+    chain.run("hour-2")
+    assert chain.counts("hour-2")[0] == (2, 0, 1, 0, 0, 1)
+    chain.publish("hour-1")
+    assert chain.counts("hour-1")[0] == (2, 0, 1, 0, 0, 1)
+    assert chain.is_balanced()

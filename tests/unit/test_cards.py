@@ -12,6 +12,7 @@ from include.beam import cards
 from include.beam.parse import Parser
 from include.beam.source import Records
 from include.references import Reference
+from tests.bad_events import GOOD
 
 COUNTRY = Reference([["country", "country_code", "region"]])
 TICKET = {
@@ -78,3 +79,11 @@ def test_dead_letter_shows_no_card_number_in_reason_or_payload() -> None:
     value = json.dumps(TICKET | {"4111111111111111": 1}).encode()
     parsed = Parser("support.tickets", {"country": COUNTRY}).parse(Records([0], [1795431186000], [None], [value]))
     assert "************1111" in parsed.reasons[0]
+
+
+def test_number_in_place_of_a_cards_hash_is_masked() -> None:
+    payment = {"payment_no": 1, "method": "card", "outcome": "accepted", "amount": 1, "card_hash": "4111111111111111"}
+    value = json.dumps(GOOD | {"payments": [payment]}).encode()
+    parsed = Parser("sales.orders", {"country": COUNTRY}).parse(Records([0], [1795431186000], [None], [value]))
+    assert parsed.tables["payment"]["card_hash"].to_pylist() == ["************1111"]
+    assert parsed.masked == {0}
