@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -91,7 +92,7 @@ CONTENT = {
 }
 REASONS = {
     "malformed:cut": "not JSON: ",
-    "malformed:wrong_type": "",  # Expected `int`, Invalid decimal string, ...
+    "malformed:wrong_type": r"^(Expected `\w+`, got `\w+`|Invalid decimal string) at `\w+",
     "malformed:unknown_enum": "Invalid enum value 'unheard-of'",
     "malformed:bad_encoding": "not UTF-8: ",
     "malformed:huge": "Expected `str` of length <= 64 at `event_id`",
@@ -166,7 +167,7 @@ def test_every_event_became_what_the_account_says(hour: Truth) -> None:
 
 def test_every_kind_of_fault_has_its_reason(hour: Truth) -> None:
     found = hour.rows('select distinct kind, reason from dead join expected using (topic, partition, "offset")')
-    assert [pair for pair in found if REASONS[pair[0]] not in pair[1]] == []
+    assert [pair for pair in found if not re.search(REASONS[pair[0]], pair[1])] == []
 
 
 def test_every_partition_is_balanced(hour: Truth, warehouse: Warehouse) -> None:
