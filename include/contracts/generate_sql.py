@@ -37,7 +37,8 @@ def events(contracts: list[Contract]) -> str:
 
 
 def publication(model: Model) -> str:
-    """Replaces the rows of slice :slice_id in a core table. :first_day and :past_last_day bound its event times."""
+    """Replaces the rows of slice :slice_id in a core table. Its hours, now and before, are in staging.touched_hour;
+    :first_day and :past_last_day bound them, because Snowflake prunes by constants only."""
     table = model.table
     names = [column.name for column in table.columns] + [name for name, _ in POSITION_COLUMNS]
     if model.is_root:
@@ -50,7 +51,7 @@ def publication(model: Model) -> str:
 -- {says}
 {note(model)}
 delete from {table.core}
-where slice_id = :slice_id;
+where slice_id = :slice_id and event_ts >= :first_day and event_ts < :past_last_day;
 
 insert into {table.core} (
 {_list(names)}
@@ -75,7 +76,10 @@ known as (
         event_id,
         to_date(event_ts) as event_date
     from {table.core}
-    where event_ts >= :first_day and event_ts < :past_last_day
+    where
+        event_ts >= :first_day
+        and event_ts < :past_last_day
+        and to_date(event_ts) in (select to_date(touched_hour.event_hour) from staging.touched_hour)
 ),
 
 final as (
@@ -100,7 +104,7 @@ published as (
         partition,
         offset
     from core.{model.root}
-    where slice_id = :slice_id
+    where slice_id = :slice_id and event_ts >= :first_day and event_ts < :past_last_day
 ),
 
 staged as (
@@ -137,7 +141,7 @@ rows_of_slice as (
         partition,
         offset
     from {table.core}
-    where slice_id = :slice_id
+    where slice_id = :slice_id and event_ts >= :first_day and event_ts < :past_last_day
 ),
 
 final as (
@@ -151,7 +155,11 @@ final as (
             published.topic = rows_of_slice.topic
             and published.partition = rows_of_slice.partition
             and published.offset = rows_of_slice.offset
-    where published.slice_id = :slice_id and rows_of_slice.topic is null
+    where
+        published.slice_id = :slice_id
+        and published.event_ts >= :first_day
+        and published.event_ts < :past_last_day
+        and rows_of_slice.topic is null
 )
 
 select * from final
@@ -184,7 +192,10 @@ visible as (
         event_id,
         to_date(event_ts) as event_date
     from {root.core}
-    where event_ts >= :first_day and event_ts < :past_last_day
+    where
+        event_ts >= :first_day
+        and event_ts < :past_last_day
+        and to_date(event_ts) in (select to_date(touched_hour.event_hour) from staging.touched_hour)
 ),
 
 gone as (

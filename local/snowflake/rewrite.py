@@ -111,6 +111,11 @@ def _snowflake_function(e: Expr) -> Expr:
         if len(e.expressions) != 1:
             raise refused(f"{e.name.upper()} with a format")
         return exp.Anonymous(this="TRY", expressions=[exp.cast(e.expressions[0], "TIMESTAMP")])
+    if isinstance(e, exp.WithinGroup) and isinstance(e.this, exp.PercentileCont):
+        # Between two NUMBERs it interpolates with more digits than they have; DuckDB's is of their own scale.
+        for ordered in e.expression.expressions:
+            ordered.set("this", _six_more_digits(ordered.this.copy()))
+        return e
     if isinstance(e, exp.CurrentWarehouse):
         return exp.cast(exp.null(), "VARCHAR")
     if isinstance(e, exp.HashAgg):

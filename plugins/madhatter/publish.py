@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator, Context
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from madhatter.warehouse import Row, Warehouse
+
+
+DIMENSIONS = ("customer", "product")
+HOURS_PER_STATEMENT = 10_000  # about 220 kB of the 1 MB that Snowflake takes
 
 
 class PublishFault(RuntimeError):
@@ -65,7 +71,6 @@ def publish(warehouse: Warehouse, slice_id: str, hours: list[str]) -> None:
     Raises PublishFault, to be rolled back, when the slice is held or an equation is false."""
     from include.contracts.contract import models
     from madhatter import ledger
-    from madhatter.warehouse import json_list, sql_files
 
     warehouse.run("update ops.publish_lock set holder = :slice_id, taken_ts = sysdate()", slice_id=slice_id)
     known = ledger.find(warehouse, slice_id)
@@ -73,18 +78,10 @@ def publish(warehouse: Warehouse, slice_id: str, hours: list[str]) -> None:
         state = known.state if known else "unknown"
         raise PublishFault(f"slice {slice_id} is {state}: only an audited one is published")
     # A slice that was published before may have touched other hours then.
-    before = warehouse.rows(
-        "select distinct date_trunc('hour', event_ts) as event_hour from ops.event where slice_id = :slice_id",
-        slice_id=slice_id,
-    )
-    before += warehouse.rows_of_file("ops/hours_of_changed_products.sql", slice_id=slice_id)
-    touched = {*hours, *_hours(before)}
-    days = [date.fromisoformat(hour[:10]) for hour in touched] or [date(1970, 1, 1)]
-    parameters = {
-        "slice_id": slice_id,
-        "first_day": min(days).isoformat(),
-        "past_last_day": (max(days) + timedelta(days=1)).isoformat(),
-    }
+    touched = {*hours, *touched_hours(warehouse, slice_id)}
+    parameters = {"slice_id": slice_id, **_touch(warehouse, touched)}
+    for dimension in DIMENSIONS:
+        warehouse.run_file(f"ops/touched_{dimension}.sql", **parameters)
     warehouse.run(
         "update ops.slice_partition set published = 0, duplicates = 0, erased = 0 where slice_id = :slice_id",
         slice_id=slice_id,
@@ -105,28 +102,42 @@ def publish(warehouse: Warehouse, slice_id: str, hours: list[str]) -> None:
                 **{name: row[name] for name in ("published", "duplicates", "erased", "topic", "partition")},
             )
     warehouse.run_file("ops/dead_letter.sql", **parameters)
-    for name in sql_files("dimensions"):
-        warehouse.run_file(name, **parameters)
-    # A change of a product that came late moves the sales of the hours since.
-    touched |= _hours(warehouse.rows_of_file("ops/hours_of_changed_products.sql", slice_id=slice_id))
-    compute_hours(warehouse, sorted(touched))
-    warehouse.run_file("ops/slice_hour.sql", slice_id=slice_id, hours=json_list(sorted(touched)))
+    for dimension in DIMENSIONS:
+        warehouse.run_file(f"dimensions/{dimension}.sql")
+        # A change that came late moves the facts of the hours since.
+        touched |= _hours(warehouse.rows_of_file(f"ops/hours_of_changed_{dimension}s.sql"))
     faults += warehouse.rows_of_file("ops/faults.sql", **parameters)
     if faults:
         words = "; ".join(f"{row['topic']}[{row['partition']}]: {row['fault']}" for row in faults[:10])
         raise PublishFault(f"slice {slice_id}: {words}")
+    compute_hours(warehouse, touched)
+    warehouse.run_file("ops/slice_hour.sql", slice_id=slice_id)
     warehouse.run(
         "update ops.slice set state = 'committed', committed_ts = sysdate() where slice_id = :slice_id",
         slice_id=slice_id,
     )
 
 
-def compute_hours(warehouse: Warehouse, hours: list[str]) -> None:
+def compute_hours(warehouse: Warehouse, hours: Iterable[str]) -> None:
     """Computes the hour marts of event hours (ISO) anew from core. Call it in a transaction."""
-    from madhatter.warehouse import json_list, sql_files
+    from madhatter.warehouse import sql_files
 
+    parameters = _touch(warehouse, hours)
     for name in sql_files("marts/hour"):
-        warehouse.run_file(name, hours=json_list(hours))
+        warehouse.run_file(name, **parameters)
+
+
+def _touch(warehouse: Warehouse, hours: Iterable[str]) -> dict[str, str]:
+    """Names the hours in staging.touched_hour, in which no statement's size limits their number. Returns the days that
+    bound them."""
+    from madhatter.warehouse import json_list
+
+    ordered = sorted(hours)
+    warehouse.run("delete from staging.touched_hour")
+    for first in range(0, len(ordered), HOURS_PER_STATEMENT):
+        warehouse.run_file("ops/touched_hour.sql", hours=json_list(ordered[first : first + HOURS_PER_STATEMENT]))
+    days = [date.fromisoformat(hour[:10]) for hour in ordered] or [date(1970, 1, 1)]
+    return {"first_day": min(days).isoformat(), "past_last_day": (max(days) + timedelta(days=1)).isoformat()}
 
 
 def touched_hours(warehouse: Warehouse, slice_id: str) -> list[str]:

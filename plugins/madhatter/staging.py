@@ -96,7 +96,6 @@ def stage(warehouse: Warehouse, store: str, manifest: Manifest) -> None:
         for first in range(0, len(files), MAX_FILES):
             _copy(warehouse, slice_folder(store, manifest.slice_id), table, files[first : first + MAX_FILES])
         _check_owner(warehouse, slice_folder(store, manifest.slice_id), table, manifest)
-    warehouse.run_file("ops/slice_hour.sql", slice_id=manifest.slice_id, hours=_json(manifest.hours()))
     warehouse.run(
         "update ops.slice set hours_touched = :hours where slice_id = :slice_id",
         hours=len(manifest.hours()),
@@ -171,9 +170,3 @@ def _count_partitions(warehouse: Warehouse, manifest: Manifest) -> None:
             holes=holes,
             dead_letters=dead_letters,
         )
-
-
-def _json(values: list[str]) -> str:
-    from madhatter.warehouse import json_list
-
-    return json_list(values)

@@ -26,6 +26,18 @@ def test_sums_and_averages_of_number_are_exact(cursor: SnowflakeCursor) -> None:
     assert rows(cursor, "select avg(unit_price), avg(quantity) from t") == [(Decimal("0.001"), 3)]
 
 
+def test_percentile_of_whole_numbers_lies_between_them(cursor: SnowflakeCursor) -> None:
+    cursor.execute("create table t (ms number(9, 0), rate float)")
+    cursor.execute("insert into t values (1, 1), (2, 2)")
+    found = rows(
+        cursor,
+        "select percentile_cont(0.5) within group (order by ms), "
+        "round(percentile_cont(0.5) within group (order by ms)), "
+        "percentile_cont(0.5) within group (order by rate) from t",
+    )
+    assert [float(number) for number in found[0]] == [1.5, 2, 1.5]
+
+
 def test_whole_numbers_are_ints_and_others_decimals(cursor: SnowflakeCursor) -> None:
     cursor.execute("create table t (a integer, b number(18, 0), c number(18, 4), d float, e bigint)")
     cursor.execute("insert into t values (1, 2, 3.5, 4.5, 9007199254740993)")

@@ -25,7 +25,9 @@ TABLES = {
     "marts": (
         "sales_hourly",
         "sales_category_hourly",
+        "sales_loyalty_hourly",
         "sales_daily",
+        "sales_category_daily",
         "product_daily",
         "session",
         "funnel_hourly",
@@ -36,7 +38,7 @@ TABLES = {
         "support_hourly",
     ),
     "ops": ("slice", "slice_partition", "slice_hour", "dead_letter", "erased", "day"),
-    "staging": (*MODELS, "dead_letter", "session_scope"),
+    "staging": (*MODELS, "dead_letter", "session_scope", "touched_hour", "touched_product", "touched_customer"),
 }
 Claimer = Callable[[dict[slices.Place, slices.Claim]], list[slices.Claim]]
 CLOCK_COLUMNS = ("planned_ts", "committed_ts", "taken_ts", "rolled_up_ts")

@@ -158,6 +158,17 @@ def test_every_topic_is_balanced_to_the_last_event(market: Chain) -> None:
             assert counts == (len(values), len(values) - 3 * SLICES, 2 * SLICES, SLICES)
 
 
+def test_products_of_a_day_add_up_to_its_categories_as_of_the_time_of_each_order(market: Chain) -> None:
+    (products,) = market.warehouse.rows(
+        "select sum(net_sales) as net, count(distinct category) as n from marts.product_daily"
+    )
+    by_category = "select category, sum(net_sales) as net from {} group by category order by category"
+    assert market.warehouse.rows(by_category.format("marts.product_daily")) == market.warehouse.rows(
+        by_category.format("marts.sales_category_daily")
+    )
+    assert products["n"] > 1
+
+
 def test_stock_is_the_last_count_and_what_was_booked_since(market: Chain) -> None:
     stock: dict[tuple[str, str], int] = defaultdict(int)
     ordered = sorted(events(market, "inventory.movements"), key=lambda item: (at(item[1]), item[0]))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from madhatter import publish
 from tests.pipeline import market_events
 from tests.pipeline.chain import Chain, order
 
-PRODUCTS = "catalog.products"
+PRODUCTS, CUSTOMERS = "catalog.products", "crm.customers"
 BEGIN, END = datetime(1900, 1, 1), datetime(9999, 12, 31)
 
 
@@ -76,3 +76,55 @@ def test_late_twin_of_an_erased_event_is_erased_too(chain: Chain) -> None:
     chain.publish("hour-1")
     assert chain.counts("hour-1")[0] == (2, 0, 1, 0, 0, 1)
     assert chain.is_balanced()
+
+
+def test_change_of_a_customer_that_comes_late_moves_the_sales_by_tier_since(chain: Chain) -> None:
+    def change(number: int, event_ts: str, tier: str) -> bytes:
+        event = market_events.customer_change(random.Random(1), f"c{number}")
+        return market_events.value(event | {"event_ts": event_ts, "loyalty_tier": tier, "customer_id": "17850"})
+
+    tiers = "select order_hour, loyalty_tier from marts.sales_loyalty_hourly order by order_hour, loyalty_tier"
+    chain.send(0, order("A", "2011-01-04T08:30:00Z"), order("B", "2011-01-04T10:30:00Z"))
+    chain.send(0, order("C", "2011-01-04T10:30:00Z", customer_id=None))
+    chain.run("hour-1")
+    rows = chain.warehouse.rows(tiers)
+    assert [(r["order_hour"].hour, r["loyalty_tier"]) for r in rows] == [(8, "unknown"), (10, "guest"), (10, "unknown")]
+    chain.send(
+        0, change(1, "2011-01-03T00:00:00Z", "silver"), change(2, "2011-01-04T10:00:00Z", "gold"), topic=CUSTOMERS
+    )
+    chain.run("hour-2")
+    rows = chain.warehouse.rows(tiers)
+    assert [(r["order_hour"].hour, r["loyalty_tier"]) for r in rows] == [(8, "silver"), (10, "gold"), (10, "guest")]
+    # What the marts do not take from a customer touches no hour.
+    event = market_events.customer_change(random.Random(1), "c3") | {"customer_id": "17850", "loyalty_tier": "gold"}
+    moved = event | {"event_ts": "2011-01-05T00:00:00Z", "country": "Spain"}
+    chain.send(0, market_events.value(moved), topic=CUSTOMERS)
+    chain.run("hour-3")
+    assert publish.touched_hours(chain.warehouse, "hour-3") == ["2011-01-05T00:00:00"]
+
+
+def test_erased_change_leaves_its_dimension_also_when_it_made_no_version(chain: Chain) -> None:
+    def change(number: int, event_ts: str, category: str) -> bytes:
+        event = market_events.product_change(random.Random(1), f"p{number}")
+        return market_events.value(event | {"event_ts": event_ts, "category": category, "product_id": "22752"})
+
+    chain.send(0, change(1, "2011-01-03T00:00:00Z", "A"), change(2, "2011-01-04T10:00:00Z", "B"), topic=PRODUCTS)
+    chain.run("hour-1")
+    chain.send(0, change(3, "2011-01-04T10:00:00Z", "A"), topic=PRODUCTS)  # takes the place of B: one version, A
+    chain.run("hour-2")
+    chain.warehouse.run("insert into ops.erased (event_id) values ('p3')")
+    chain.publish("hour-2")
+    rows = chain.warehouse.rows("select category from core.product order by valid_from_ts")
+    assert [row["category"] for row in rows] == ["A", "B"]
+
+
+def test_slice_may_touch_more_hours_than_a_statement_can_name(chain: Chain) -> None:
+    first = datetime(1980, 1, 1)
+    hours = [(first + timedelta(hours=number)).isoformat() for number in range(60_000)]
+    chain.send(0, order("A", "2011-01-04T10:30:00Z"))
+    chain.run("hour-1")
+    with chain.warehouse.transaction():
+        publish.compute_hours(chain.warehouse, [*hours, "2011-01-04T10:00:00"])
+    (sales,) = chain.warehouse.rows("select * from marts.sales_hourly")
+    (touched,) = chain.warehouse.rows("select count(*) as n from staging.touched_hour")
+    assert (sales["orders"], touched["n"]) == (1, 60_001)

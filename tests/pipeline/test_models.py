@@ -137,6 +137,7 @@ def test_daily_products_are_what_the_events_say(random_chain: Chain) -> None:
     rows = random_chain.warehouse.rows("select * from marts.product_daily")
     found = {(r["order_date"].isoformat(), r["country"], r["product_id"]): r["net_sales"] for r in rows}
     assert found == dict(expected)
+    assert {row["category"] for row in rows} == {"Unknown"}  # no word about any product
 
 
 def test_random_slices_are_balanced_everywhere(random_chain: Chain) -> None:

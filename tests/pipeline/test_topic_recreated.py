@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
+from include.contracts.contract import models
 from local.instance import ROOT
 from madhatter import kafka, ledger, slices
 from tests.pipeline.chain import TOPIC, Chain, order
@@ -75,9 +76,21 @@ def test_runbook_retires_a_recreated_topic_and_both_stay_balanced(own_broker: Br
         (TOPIC, 2, True),
         (f"{TOPIC}@1", 4, True),
     ]
+    # What is erased later leaves the retired topic's slice too.
+    chain.warehouse.run("insert into ops.erased (event_id) values ('order:A')")
+    chain.publish(FIRST)
+    assert chain.counts(FIRST)[0] == (4, 0, 1, 0, 1, 2)
+    assert chain.is_balanced()
 
 
 def _claims(chain: Chain, slice_id: str) -> tuple[slices.Claim, ...]:
     found = ledger.find(chain.warehouse, slice_id)
     assert found is not None
     return found.claims
+
+
+def test_runbook_retires_a_topic_in_every_core_table() -> None:
+    tables = {model.table.name for model in models()}
+    named = set(re.findall(r"update (\w+\.\w+) ", "\n".join(runbook_sql("Topic recreated"))))
+    assert {name for name in named if name.startswith("core.")} == {f"core.{table}" for table in tables}
+    assert {name for name in named if name.startswith("staging.")} == {f"staging.{t}" for t in (*tables, "dead_letter")}

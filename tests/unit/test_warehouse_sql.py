@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from local.instance import ROOT
-from madhatter import warehouse
+from madhatter import publish, warehouse
 from madhatter.warehouse import Warehouse
 
 SQL = sorted(
@@ -90,6 +90,7 @@ def test_file_with_a_delete_and_an_insert_is_two_statements() -> None:
 
 def test_files_of_a_folder_come_by_name() -> None:
     assert warehouse.sql_files("dimensions") == ["dimensions/customer.sql", "dimensions/product.sql"]
+    assert [f"dimensions/{name}.sql" for name in publish.DIMENSIONS] == warehouse.sql_files("dimensions")
 
 
 def test_missing_sql_file_is_named() -> None:

@@ -21,7 +21,10 @@ visible as (
         event_id,
         to_date(event_ts) as event_date
     from core.interaction
-    where event_ts >= :first_day and event_ts < :past_last_day
+    where
+        event_ts >= :first_day
+        and event_ts < :past_last_day
+        and to_date(event_ts) in (select to_date(touched_hour.event_hour) from staging.touched_hour)
 ),
 
 gone as (

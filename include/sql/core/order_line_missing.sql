@@ -8,7 +8,7 @@ rows_of_slice as (
         partition,
         offset
     from core.order_line
-    where slice_id = :slice_id
+    where slice_id = :slice_id and event_ts >= :first_day and event_ts < :past_last_day
 ),
 
 final as (
@@ -22,7 +22,11 @@ final as (
             published.topic = rows_of_slice.topic
             and published.partition = rows_of_slice.partition
             and published.offset = rows_of_slice.offset
-    where published.slice_id = :slice_id and rows_of_slice.topic is null
+    where
+        published.slice_id = :slice_id
+        and published.event_ts >= :first_day
+        and published.event_ts < :past_last_day
+        and rows_of_slice.topic is null
 )
 
 select * from final

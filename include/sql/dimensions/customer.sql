@@ -1,15 +1,7 @@
 -- Grain: one row per customer and period in which nothing about the account changed.
--- Rebuilds each customer that slice :slice_id has a change of, or had when it was published before.
+-- Rebuilds each customer in staging.touched_customer from all of its changes.
 delete from core.customer
-where customer_id in (
-    select customer_id
-    from core.customer_change
-    where slice_id = :slice_id
-    union distinct
-    select customer_id
-    from core.customer
-    where slice_id = :slice_id
-);
+where customer_id in (select touched_customer.customer_id from staging.touched_customer);
 
 insert into core.customer (
     customer_id,
@@ -28,7 +20,7 @@ with
 last_changes as (
     select *
     from core.customer_change
-    where customer_id not in (select customer.customer_id from core.customer)
+    where customer_id in (select touched_customer.customer_id from staging.touched_customer)
     qualify row_number() over (partition by customer_id, event_ts order by partition desc, offset desc) = 1
 ),
 

@@ -1,15 +1,7 @@
 -- Grain: one row per product and period in which nothing about it changed.
--- Rebuilds each product that slice :slice_id has a change of, or had when it was published before.
+-- Rebuilds each product in staging.touched_product from all of its changes.
 delete from core.product
-where product_id in (
-    select product_id
-    from core.product_change
-    where slice_id = :slice_id
-    union distinct
-    select product_id
-    from core.product
-    where slice_id = :slice_id
-);
+where product_id in (select touched_product.product_id from staging.touched_product);
 
 insert into core.product (
     product_id,
@@ -31,7 +23,7 @@ with
 last_changes as (
     select *
     from core.product_change
-    where product_id not in (select product.product_id from core.product)
+    where product_id in (select touched_product.product_id from staging.touched_product)
     qualify row_number() over (partition by product_id, event_ts order by partition desc, offset desc) = 1
 ),
 

@@ -30,14 +30,15 @@ final as (
 
 select * from final;
 
--- Grain: one row per day, country and product, of days that are rolled up.
+-- Grain: one row per day, country, product and the category that it had at the time, of days that are rolled up.
+-- product_name: today's.
 create or replace view reporting.product_by_day copy grants as
 select
     product_daily.order_date,
     product_daily.country,
     product_daily.product_id,
     product.product_name,
-    coalesce(product.category, 'Unknown') as category,
+    product_daily.category,
     product_daily.orders,
     product_daily.units,
     product_daily.net_sales
@@ -101,6 +102,14 @@ from ops.history;
 -- Grain: one row per hour, country, channel and category.
 create or replace view reporting.sales_by_category copy grants as
 select * from marts.sales_category_hourly;
+
+-- Grain: one row per day, country, channel and category, of days that are rolled up.
+create or replace view reporting.sales_by_category_day copy grants as
+select * from marts.sales_category_daily;
+
+-- Grain: one row per hour, country, channel and loyalty tier.
+create or replace view reporting.sales_by_loyalty copy grants as
+select * from marts.sales_loyalty_hourly;
 
 -- Grain: one row per hour in which sessions began, channel, country, device and referrer.
 create or replace view reporting.funnel_by_hour copy grants as

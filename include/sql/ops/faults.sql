@@ -23,7 +23,7 @@ visible as (
         partition,
         count(*) as published
     from ops.event
-    where slice_id = :slice_id
+    where slice_id = :slice_id and event_ts >= :first_day and event_ts < :past_last_day
     group by topic, partition
 ),
 
@@ -36,7 +36,10 @@ twice as (
         to_date(event_ts) as event_date,
         count(*) as times
     from ops.event
-    where event_ts >= :first_day and event_ts < :past_last_day
+    where
+        event_ts >= :first_day
+        and event_ts < :past_last_day
+        and to_date(event_ts) in (select to_date(touched_hour.event_hour) from staging.touched_hour)
     group by core_table, event_id, to_date(event_ts)
     having count(*) > 1
 ),

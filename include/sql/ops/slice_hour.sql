@@ -1,9 +1,9 @@
--- Grain: one row per event hour that slice :slice_id touches: those in :hours, a JSON list.
+-- Grain: one row per event hour that slice :slice_id touched when it was published: those in staging.touched_hour.
 delete from ops.slice_hour
 where slice_id = :slice_id;
 
 insert into ops.slice_hour (slice_id, event_hour)
 select
     cast(:slice_id as varchar(64)) as slice_id,
-    value::timestamp_ntz as event_hour
-from table(flatten(input => parse_json(:hours)));
+    event_hour
+from staging.touched_hour;

@@ -1,7 +1,10 @@
--- Grain: one row per hour, channel, page, app version and country. Recomputes the hours in :hours, a JSON list, from
+-- Grain: one row per hour, channel, page, app version and country. Recomputes the hours in staging.touched_hour, from
 -- the events: percentiles do not add up.
 delete from marts.performance_hourly
-where event_hour in (select value::timestamp_ntz from table(flatten(input => parse_json(:hours))));
+where
+    event_hour >= :first_day
+    and event_hour < :past_last_day
+    and event_hour in (select touched_hour.event_hour from staging.touched_hour);
 
 insert into marts.performance_hourly (
     event_hour,
@@ -20,7 +23,10 @@ with
 events as (
     select *
     from core.interaction
-    where event_hour in (select value::timestamp_ntz from table(flatten(input => parse_json(:hours))))
+    where
+        event_hour >= :first_day
+        and event_hour < :past_last_day
+        and event_hour in (select touched_hour.event_hour from staging.touched_hour)
 ),
 
 final as (

@@ -1,7 +1,10 @@
--- Grain: one row per hour, country, channel and category. Recomputes the hours in :hours, a JSON list. A line belongs
+-- Grain: one row per hour, country, channel and category. Recomputes the hours in staging.touched_hour. A line belongs
 -- to the category that its product had at the time.
 delete from marts.sales_category_hourly
-where order_hour in (select value::timestamp_ntz from table(flatten(input => parse_json(:hours))));
+where
+    order_hour >= :first_day
+    and order_hour < :past_last_day
+    and order_hour in (select touched_hour.event_hour from staging.touched_hour);
 
 insert into marts.sales_category_hourly (
     order_hour,
@@ -20,7 +23,9 @@ headers as (
     select *
     from core.order_header
     where
-        event_hour in (select value::timestamp_ntz from table(flatten(input => parse_json(:hours))))
+        event_hour >= :first_day
+        and event_hour < :past_last_day
+        and event_hour in (select touched_hour.event_hour from staging.touched_hour)
         and order_type in ('sale', 'return')
 ),
 
@@ -37,7 +42,10 @@ lines as (
             line.product_id = product.product_id
             and line.event_ts >= product.valid_from_ts
             and line.event_ts < product.valid_to_ts
-    where line.event_hour in (select value::timestamp_ntz from table(flatten(input => parse_json(:hours))))
+    where
+        line.event_hour >= :first_day
+        and line.event_hour < :past_last_day
+        and line.event_hour in (select touched_hour.event_hour from staging.touched_hour)
 ),
 
 final as (

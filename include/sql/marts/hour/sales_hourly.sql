@@ -1,6 +1,9 @@
--- Grain: one row per hour, country and channel. Recomputes the hours in :hours, a JSON list.
+-- Grain: one row per hour, country and channel. Recomputes the hours in staging.touched_hour.
 delete from marts.sales_hourly
-where order_hour in (select value::timestamp_ntz from table(flatten(input => parse_json(:hours))));
+where
+    order_hour >= :first_day
+    and order_hour < :past_last_day
+    and order_hour in (select touched_hour.event_hour from staging.touched_hour);
 
 insert into marts.sales_hourly (
     order_hour,
@@ -19,7 +22,9 @@ headers as (
     select *
     from core.order_header
     where
-        event_hour in (select value::timestamp_ntz from table(flatten(input => parse_json(:hours))))
+        event_hour >= :first_day
+        and event_hour < :past_last_day
+        and event_hour in (select touched_hour.event_hour from staging.touched_hour)
         and order_type in ('sale', 'return')
 ),
 
@@ -31,7 +36,10 @@ lines as (
         sum(iff(quantity > 0, quantity * unit_price, 0)) as gross_sales,
         sum(iff(quantity < 0, -quantity * unit_price, 0)) as returned_sales
     from core.order_line
-    where event_hour in (select value::timestamp_ntz from table(flatten(input => parse_json(:hours))))
+    where
+        event_hour >= :first_day
+        and event_hour < :past_last_day
+        and event_hour in (select touched_hour.event_hour from staging.touched_hour)
     group by event_id, event_ts
 ),
 

@@ -1,6 +1,9 @@
--- Grain: one row per hour and sensor. Recomputes the hours in :hours, a JSON list.
+-- Grain: one row per hour and sensor. Recomputes the hours in staging.touched_hour.
 delete from marts.sensor_hourly
-where event_hour in (select value::timestamp_ntz from table(flatten(input => parse_json(:hours))));
+where
+    event_hour >= :first_day
+    and event_hour < :past_last_day
+    and event_hour in (select touched_hour.event_hour from staging.touched_hour);
 
 insert into marts.sensor_hourly (
     event_hour,
@@ -24,5 +27,8 @@ select
     max(reading) as highest,
     min(battery_percent) as battery_percent
 from core.sensor_reading
-where event_hour in (select value::timestamp_ntz from table(flatten(input => parse_json(:hours))))
+where
+    event_hour >= :first_day
+    and event_hour < :past_last_day
+    and event_hour in (select touched_hour.event_hour from staging.touched_hour)
 group by event_hour, warehouse_id, device_id, sensor_type;

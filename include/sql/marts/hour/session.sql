@@ -1,16 +1,32 @@
 -- Grain: one row per visitor and session; a session ends when the visitor does nothing for 30 minutes, so it may begin
--- in one slice and end in another, days later. Recomputes the sessions that the hours in :hours, a JSON list, can have
--- changed, and the funnel of the hours in which those sessions began or begin.
+-- in one slice and end in another, days later. Who never pauses begins a new one at the first midnight (UTC) after
+-- about a day (23.5 hours) and at each one after it: a session that grows for ever would be computed anew every hour.
+-- Recomputes the sessions that the hours in staging.touched_hour can have changed, and the funnel of the hours in which
+-- those sessions began or begin.
 
--- The stretches of time to look at: each visitor's events in the hours, with the sessions they may join.
+-- The stretches of time to look at: each visitor's events in the hours, with the sessions they may join. No session
+-- spans more than two days, so sessions that matter began between two days before such an hour and two days after.
 delete from staging.session_scope;
 
 insert into staging.session_scope (visitor_id, from_ts, to_ts)
 with
 
-hours as (
-    select value::timestamp_ntz as event_hour
-    from table(flatten(input => parse_json(:hours)))
+days as (
+    select distinct dateadd(day, offsets.value, to_date(touched_hour.event_hour)) as start_date
+    from staging.touched_hour
+    cross join table(flatten(input => parse_json('[-2, -1, 0, 1, 2]'))) as offsets
+),
+
+near as (
+    select
+        visitor_id,
+        start_ts,
+        end_ts
+    from marts.session
+    where
+        start_ts >= dateadd(day, -2, :first_day::timestamp_ntz)
+        and start_ts < dateadd(day, 2, :past_last_day::timestamp_ntz)
+        and to_date(start_ts) in (select days.start_date from days)
 ),
 
 active as (
@@ -19,40 +35,47 @@ active as (
         min(event_ts) as from_ts,
         max(event_ts) as to_ts
     from core.interaction
-    where event_hour in (select hours.event_hour from hours)
+    where
+        event_hour >= :first_day
+        and event_hour < :past_last_day
+        and event_hour in (select touched_hour.event_hour from staging.touched_hour)
     group by visitor_id, event_hour
-),
-
-joined as (
-    select
-        session.visitor_id,
-        session.start_ts as from_ts,
-        session.end_ts as to_ts
-    from marts.session
-    inner join active
-        on
-            session.visitor_id = active.visitor_id
-            and session.start_ts <= dateadd(minute, 30, active.to_ts)
-            and session.end_ts >= dateadd(minute, -30, active.from_ts)
 ),
 
 -- Sessions of the hours whose events may be gone.
 overlapping as (
     select
-        session.visitor_id,
-        session.start_ts as from_ts,
-        session.end_ts as to_ts
-    from marts.session
-    inner join hours
-        on session.start_ts < dateadd(hour, 1, hours.event_hour) and session.end_ts >= hours.event_hour
+        near.visitor_id,
+        near.start_ts as from_ts,
+        near.end_ts as to_ts
+    from near
+    inner join staging.touched_hour as hours
+        on near.start_ts < dateadd(hour, 1, hours.event_hour) and near.end_ts >= hours.event_hour
+),
+
+touched as (
+    select * from active
+    union distinct
+    select * from overlapping
+),
+
+joined as (
+    select
+        near.visitor_id,
+        near.start_ts as from_ts,
+        near.end_ts as to_ts
+    from near
+    inner join touched
+        on
+            near.visitor_id = touched.visitor_id
+            and near.start_ts <= dateadd(minute, 30, touched.to_ts)
+            and near.end_ts >= dateadd(minute, -30, touched.from_ts)
 ),
 
 final as (
-    select * from active
+    select * from touched
     union distinct
     select * from joined
-    union distinct
-    select * from overlapping
 )
 
 select * from final;
@@ -95,11 +118,21 @@ insert into marts.session (
 )
 with
 
+days as (
+    select to_date(from_ts) as event_date
+    from staging.session_scope
+    union distinct
+    select to_date(to_ts) as event_date
+    from staging.session_scope
+),
+
 events as (
     select interaction.*
     from core.interaction
     where
-        event_hour >= (select date_trunc('hour', min(from_ts)) from staging.session_scope)
+        event_ts >= dateadd(day, -4, :first_day::timestamp_ntz)
+        and event_ts < dateadd(day, 4, :past_last_day::timestamp_ntz)
+        and to_date(event_ts) in (select days.event_date from days)
         and exists (
             select 1
             from staging.session_scope as scope
@@ -110,7 +143,7 @@ events as (
         )
 ),
 
-marked as (
+after_pauses as (
     select
         *,
         coalesce(
@@ -118,19 +151,43 @@ marked as (
                 minute, 30, lag(event_ts) over (partition by visitor_id order by event_ts, event_id)
             ),
             true
-        ) as is_first
+        ) as is_after_pause
     from events
+),
+
+visits as (
+    select
+        *,
+        sum(iff(is_after_pause, 1, 0)) over (
+            partition by visitor_id
+            order by event_ts, event_id
+            rows between unbounded preceding and current row
+        ) as visit_no
+    from after_pauses
+),
+
+begun as (
+    select
+        *,
+        min(event_ts) over (partition by visitor_id, visit_no) as visit_ts
+    from visits
+),
+
+-- part_ts: the midnight that a part of a visit without a pause begins after, or the begin of the visit.
+parts as (
+    select
+        *,
+        iff(
+            date_trunc('day', event_ts) >= dateadd(minute, 1410, visit_ts), date_trunc('day', event_ts), visit_ts
+        ) as part_ts
+    from begun
 ),
 
 numbered as (
     select
         *,
-        sum(iff(is_first, 1, 0)) over (
-            partition by visitor_id
-            order by event_ts, event_id
-            rows between unbounded preceding and current row
-        ) as session_no
-    from marked
+        row_number() over (partition by visitor_id, visit_no, part_ts order by event_ts, event_id) = 1 as is_first
+    from parts
 ),
 
 final as (
@@ -152,7 +209,7 @@ final as (
         count_if(interaction_type = 'purchase') as purchases,
         count_if(interaction_type = 'error') as errors
     from numbered
-    group by visitor_id, session_no
+    group by visitor_id, visit_no, part_ts
 )
 
 select * from final;
@@ -200,8 +257,22 @@ select
     sum(datediff(second, start_ts, end_ts)) as seconds
 from marts.session
 where
-    session_hour >= (select date_trunc('hour', min(from_ts)) from staging.session_scope)
-    and session_hour not in (select funnel_hourly.session_hour from marts.funnel_hourly)
+    session_hour >= dateadd(day, -4, :first_day::timestamp_ntz)
+    and session_hour < dateadd(day, 4, :past_last_day::timestamp_ntz)
+    and to_date(session_hour) in (
+        select to_date(scope.from_ts)
+        from staging.session_scope as scope
+        union distinct
+        select to_date(scope.to_ts)
+        from staging.session_scope as scope
+    )
+    and session_hour not in (
+        select funnel_hourly.session_hour
+        from marts.funnel_hourly
+        where
+            funnel_hourly.session_hour >= dateadd(day, -4, :first_day::timestamp_ntz)
+            and funnel_hourly.session_hour < dateadd(day, 4, :past_last_day::timestamp_ntz)
+    )
 group by session_hour, channel, country, device, referrer;
 
 delete from staging.session_scope;

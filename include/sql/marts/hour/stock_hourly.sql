@@ -1,6 +1,9 @@
--- Grain: one row per hour, warehouse and product that moved. Recomputes the hours in :hours, a JSON list.
+-- Grain: one row per hour, warehouse and product that moved. Recomputes the hours in staging.touched_hour.
 delete from marts.stock_hourly
-where event_hour in (select value::timestamp_ntz from table(flatten(input => parse_json(:hours))));
+where
+    event_hour >= :first_day
+    and event_hour < :past_last_day
+    and event_hour in (select touched_hour.event_hour from staging.touched_hour);
 
 insert into marts.stock_hourly (
     event_hour,
@@ -22,7 +25,10 @@ movements as (
             partition by event_hour, warehouse_id, product_id
         ) as last_count_ts
     from core.inventory_movement
-    where event_hour in (select value::timestamp_ntz from table(flatten(input => parse_json(:hours))))
+    where
+        event_hour >= :first_day
+        and event_hour < :past_last_day
+        and event_hour in (select touched_hour.event_hour from staging.touched_hour)
 ),
 
 -- Of counts at the same moment the last one in the log holds.

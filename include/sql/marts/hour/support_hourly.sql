@@ -1,6 +1,9 @@
--- Grain: one row per hour, reason and channel of support. Recomputes the hours in :hours, a JSON list.
+-- Grain: one row per hour, reason and channel of support. Recomputes the hours in staging.touched_hour.
 delete from marts.support_hourly
-where event_hour in (select value::timestamp_ntz from table(flatten(input => parse_json(:hours))));
+where
+    event_hour >= :first_day
+    and event_hour < :past_last_day
+    and event_hour in (select touched_hour.event_hour from staging.touched_hour);
 
 insert into marts.support_hourly (
     event_hour,
@@ -24,5 +27,8 @@ select
     count(satisfaction) as ratings,
     coalesce(sum(satisfaction), 0) as satisfaction_sum
 from core.support_ticket
-where event_hour in (select value::timestamp_ntz from table(flatten(input => parse_json(:hours))))
+where
+    event_hour >= :first_day
+    and event_hour < :past_last_day
+    and event_hour in (select touched_hour.event_hour from staging.touched_hour)
 group by event_hour, reason, channel;
