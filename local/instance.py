@@ -118,6 +118,11 @@ class Instance:
         """host:port of one of OFFSETS' names."""
         return f"{HOST}:{self.port(name)}"
 
+    def address_of_clients(self, name: str) -> str:
+        """Where clients find the broker and the warehouse: their own port, or MADHATTER_PROXY_SHIFT above it, where a
+        proxy of the caller's listens."""
+        return f"{HOST}:{self.port(name) + int(os.environ.get('MADHATTER_PROXY_SHIFT') or 0)}"
+
     def url(self, name: str) -> str:
         """http address of one of OFFSETS' names, without a slash at the end."""
         return f"http://{self.address(name)}"
@@ -126,8 +131,8 @@ class Instance:
     def hosts(self) -> dict[str, str]:
         """What airflow_settings.yaml calls the services (host:port), and where they are on this machine."""
         return {
-            "kafka:9092": self.address("kafka"),
-            "warehouse:8084": self.address("warehouse"),
+            "kafka:9092": self.address_of_clients("kafka"),
+            "warehouse:8084": self.address_of_clients("warehouse"),
             "dataflow:8085": self.address("dataflow"),
             "dataflow:8086": self.address("dataflow_grpc"),
         }
@@ -191,7 +196,7 @@ class Instance:
             "AIRFLOW_HOME": f"{self.airflow_home}",
             "DATAFLOW_API_ENDPOINT": self.url("dataflow"),
             "DATAFLOW_GRPC_ENDPOINT": self.address("dataflow_grpc"),
-            "MADHATTER_COLLECTOR_KAFKA": json.dumps({"bootstrap.servers": self.address("kafka")}),
+            "MADHATTER_COLLECTOR_KAFKA": json.dumps({"bootstrap.servers": self.address_of_clients("kafka")}),
             "MADHATTER_COLLECTOR_KEYS": json.dumps({"shop": {"key": own.collector_key, "topics": list(topics())}}),
             "MADHATTER_COLLECTOR_SPOOL": f"{self.data / 'collector'}",
             "MADHATTER_HOME": f"{self.home}",

@@ -46,7 +46,7 @@ def commands(instance: Instance) -> dict[str, list[str]]:
         "airflow-dag-processor": [*airflow, "dag-processor"],
         "airflow-triggerer": [*airflow, "triggerer", "--skip-serve-logs"],
         COLLECTOR: [python, "-m", "functions_framework", "--target", "collect", "--source", str(COLLECTOR_SOURCE)],
-        LIVE: [python, "-m", "local.simulator.live", "--bootstrap", instance.address("kafka")],
+        LIVE: [python, "-m", "local.simulator.live", "--bootstrap", instance.address_of_clients("kafka")],
     }
     lines[LIVE] += ["--rate", instance.settings.get("MADHATTER_LIVE_RATE", "5")]
     if account := instance.settings.get("MADHATTER_ACCOUNT"):
@@ -163,6 +163,7 @@ def supervise(instance: Instance) -> bool:
         instance.secrets.cluster_id,
         instance.port("kafka"),
         instance.port("kafka_controller"),
+        instance.address_of_clients("kafka"),
     )
     done = subprocess.run(
         [sys.executable, "-m", "supervisor.supervisord", "-c", str(instance.run / "supervisord.conf")],

@@ -92,10 +92,11 @@ class Platform:
         )
 
 
-def start(home: Path) -> Platform:
-    """A platform with its own ports and state. Raises AssertionError with the output of `up` when that fails."""
+def start(home: Path, **settings: str) -> Platform:
+    """A platform with its own ports and state. settings: environment variables on top of the tests' own. Raises
+    AssertionError with the output of `up` when that fails."""
     first = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=WINDOWS_BEFORE_UP)
-    instance = Instance(home, free_port_base())
+    instance = Instance(home, int(settings.get("PORT_BASE") or free_port_base()))
     own = {
         "MADHATTER_HOME": str(home),
         "PORT_BASE": str(instance.port_base),
@@ -104,6 +105,7 @@ def start(home: Path) -> Platform:
         "MADHATTER_TAIL_S": "2",
         "PLATFORM_START": first.isoformat(),
         "MADHATTER_ACCOUNT": str(home / "account"),
+        **settings,
     }
     os.environ.update(own)  # Instance reads them, as it does in `make up`
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}

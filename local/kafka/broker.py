@@ -8,15 +8,16 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 
-def server_properties(data: Path, port: int, controller_port: int) -> str:
-    """The broker's settings, for one node that is broker and controller, on 127.0.0.1 only."""
+def server_properties(data: Path, port: int, controller_port: int, advertised: str = "") -> str:
+    """The broker's settings, for one node that is broker and controller, on 127.0.0.1 only. advertised: host:port that
+    clients are told, its own by default."""
     return "\n".join(
         [
             "process.roles=broker,controller",
             "node.id=1",
             f"controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}",
             f"listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
-            f"advertised.listeners=PLAINTEXT://127.0.0.1:{port}",
+            f"advertised.listeners=PLAINTEXT://{advertised or f'127.0.0.1:{port}'}",
             "controller.listener.names=CONTROLLER",
             "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
             "inter.broker.listener.name=PLAINTEXT",
@@ -58,14 +59,16 @@ def command(env: Path, config: Path, data: Path) -> list[str]:
     ]
 
 
-def prepare(env: Path, config: Path, data: Path, cluster_id: str, port: int, controller_port: int) -> None:
+def prepare(
+    env: Path, config: Path, data: Path, cluster_id: str, port: int, controller_port: int, advertised: str = ""
+) -> None:
     """Writes the settings and formats the storage once. A formatted storage is never formatted again.
 
     Raises RuntimeError with the tool's own words when the storage cannot be formatted.
     """
     config.parent.mkdir(parents=True, exist_ok=True)
     data.mkdir(parents=True, exist_ok=True)
-    config.write_text(server_properties(data, port, controller_port))
+    config.write_text(server_properties(data, port, controller_port, advertised))
     if (data / "meta.properties").exists():
         return
     done = subprocess.run(
