@@ -485,7 +485,8 @@ def test_new_optional_column_reaches_struct_tables_publication_and_page(tmp_path
         assert f"alter table {table} add column if not exists voucher varchar(12);" in migration
     struct = "voucher: Annotated[str, Meta(max_length=12)] | None = None"
     assert struct in added["include/contracts/generated/sales_orders.py"]
-    assert added["docs/contracts/sales.orders.md"] == ["| `voucher` | varchar(12) | optional | Code of the voucher. |"]
+    row = "| `voucher` | varchar(12) | optional, card numbers masked | Code of the voucher. |"
+    assert added["docs/contracts/sales.orders.md"] == [row]
     assert added["include/sql/core/order_header.sql"] == ["voucher,", "voucher,"]
     assert "include/sql/core/order_line.sql" not in added
 
