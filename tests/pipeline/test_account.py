@@ -22,7 +22,7 @@ from include.contracts.contract import POSITION_COLUMNS, Column, Model, Table, c
 from local.simulator import batch, shop
 from local.simulator.account import Account
 from local.simulator.market import Market
-from local.simulator.pace import Pace
+from local.simulator.pace import DEFAULT_RATE, Pace
 from madhatter import kafka, ledger, publish, slices, staging
 from madhatter.warehouse import Warehouse
 from tests.stand_ins import Broker, Snowflake
@@ -30,8 +30,9 @@ from tests.truth import Truth, read_log
 
 EVENTS = int(os.environ.get("MADHATTER_ACCOUNT_EVENTS", "50000"))
 HALF = timedelta(minutes=30)
-# Orders at twenty times the history's pace, so that an hour has some of everything.
-PACE = Pace(7, EVENTS / (2 * HALF.total_seconds()), 20.0)
+RATE = 1.05 * EVENTS / (2 * HALF.total_seconds())  # the market's hours differ a little
+# Orders at twenty times the history's pace at least, so that an hour has some of everything.
+PACE = Pace(7, RATE, max(20.0, RATE / DEFAULT_RATE))
 # Prices change shortly after midnight; by noon people buy.
 MIDNIGHT, NOON = datetime(2026, 1, 5, tzinfo=UTC), datetime(2026, 1, 5, 12, tzinfo=UTC)
 SLICES = {"hour-20260105t000000": MIDNIGHT, "hour-20260105t120000": NOON}
@@ -86,6 +87,7 @@ def hour(warehouse: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> Trut
         truth = Truth(read_log(broker.bootstrap, list(topics()), folder / "log.parquet"), folder / "account")
     finally:
         broker.end()
+    assert sent >= EVENTS
     assert truth.rows("select count(*) from message") == [(sent,)]
     columns = "topic, partition, offset"
     truth.load("event", warehouse.rows(f"select {columns} from ops.event where {OWN}"))
