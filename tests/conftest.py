@@ -6,9 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 from tests import platform as platforms
+
+# How long an example may take is a question of the machine's load, not of behaviour.
+settings.register_profile("madhatter", deadline=None)
+settings.load_profile("madhatter")
 
 
 @pytest.fixture(scope="session")

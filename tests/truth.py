@@ -3,6 +3,7 @@ DuckDB, with nothing of the platform's own code."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from confluent_kafka import Consumer, TopicPartition
 MESSAGES = """
 create table message as
 with text as (
-    select topic, partition, "offset", case when is_utf8(value) then decode(value) end as value from read_parquet(?)
+    select * replace (case when is_utf8(value) then decode(value) end as value) from read_parquet(?)
 ),
-parsed as (select topic, partition, "offset", try_cast(value as json) as event from text)
+parsed as (select * exclude (value), try_cast(value as json) as event from text)
 select *, event ->> 'event_id' as event_id, try_cast(event ->> 'event_ts' as timestamptz)::timestamp as event_ts
 from parsed
 """
@@ -36,16 +37,16 @@ ranked as (
     ) as copy
     from placed
 )
-select topic, partition, "offset", kind, label,
+select topic, partition, "offset", kind, label, send_ts, event_ts as noted_ts,
     case when not is_valid then 'dead letter' when copy = 1 then 'published' else 'duplicate' end as outcome
 from ranked
 """
 
 
 def read_log(bootstrap: str, topics: list[str], path: Path) -> Path:
-    """Writes every record of the topics to a Parquet file: topic, partition, offset, value."""
+    """Writes every record of the topics to a Parquet file: topic, partition, offset, arrival_ts, value."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "truth", "enable.auto.commit": False})
-    rows: list[tuple[str, int, int, bytes]] = []
+    rows: list[tuple[str, int, int, datetime, bytes]] = []
     for topic in topics:
         for partition in consumer.list_topics(topic, timeout=30).topics[topic].partitions:
             first, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)
@@ -56,11 +57,13 @@ def read_log(bootstrap: str, topics: list[str], path: Path) -> Path:
                     assert message.error() is None, message.error()
                     offset = int(message.offset() or 0)
                     if offset < end:
-                        rows.append((topic, partition, offset, message.value() or b""))
+                        arrival = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC).replace(tzinfo=None)
+                        rows.append((topic, partition, offset, arrival, message.value() or b""))
                     read = offset + 1
     consumer.close()
     columns = list(zip(*rows, strict=True))
-    pq.write_table(pa.table(dict(zip(("topic", "partition", "offset", "value"), columns, strict=True))), path)
+    names = ("topic", "partition", "offset", "arrival_ts", "value")
+    pq.write_table(pa.table(dict(zip(names, columns, strict=True))), path)
     return path
 
 

@@ -35,7 +35,7 @@ Reasons = dict[int, str]
 @dataclass(frozen=True)
 class Parsed:
     """Tables by name, without position columns; `events` says for every row of a table its record's index.
-    `reasons`: record index -> why it is a dead letter. `masked`: records with a card number in a free text."""
+    `reasons`: record index -> why it is a dead letter. `masked`: records with a card number in a text."""
 
     tables: dict[str, pa.Table]
     events: dict[str, np.ndarray[Any, Any]]
@@ -90,8 +90,10 @@ class Parser:
                 root = columns[self.contract.tables[0].name]
                 made |= {c.name: root[c.name].take(parents) for c in table.columns if c.is_inherited}
             for column in table.columns:
-                if column.is_free_text and column.is_sent:
-                    made[column.name] = _mask(made[column.name], parents, masked)
+                if column.is_text:
+                    made[column.name] = _without_cards(
+                        column, made[column.name], _Place(table, parents), faults, masked
+                    )
                 if lookup := column.lookup:
                     made[column.name] = self.references[lookup.reference].values(made[lookup.key], lookup.value)
             columns[table.name], rows_of[table.name] = made, parents
@@ -213,13 +215,20 @@ def _decimals(column: Column, values: list[Decimal | None], place: _Place, fault
     return array
 
 
-def _mask(texts: pa.Array, parents: np.ndarray[Any, Any], masked: set[int]) -> pa.Array:
-    """The texts without card numbers; the events that had one are added to `masked`."""
-    rows = _true(pc.match_substring_regex(texts, cards.PATTERN))
-    changed = {row: text for row in rows if (text := cards.mask_text(texts[row].as_py())) != texts[row].as_py()}
+def _without_cards(column: Column, texts: pa.Array, place: _Place, faults: Reasons, masked: set[int]) -> pa.Array:
+    """The texts with card numbers masked and their events added to `masked`; in an identifier one is a fault."""
+    changed: dict[int, str] = {}
+    for row in cards.suspects(texts, are_identifiers=column.is_identifier):
+        text = texts[row].as_py()
+        if column.is_identifier:
+            if cards.is_in_identifier(text):
+                reason = f"{place.path(row, column)}: a card number in an identifier, send a token in its place"
+                faults.setdefault(place.event(row), reason)
+        elif (without := cards.mask_text(text)) != text:
+            changed[row] = without
     if not changed:
         return texts
-    masked.update(int(parents[row]) for row in changed)
+    masked.update(map(place.event, changed))
     return pa.array([changed.get(row, text) for row, text in enumerate(texts.to_pylist())], pa.string())
 
 
@@ -266,4 +275,4 @@ def _line(reason: str) -> str:
 
 def payload_text(value: bytes) -> str:
     """A dead letter's payload as text. Bad bytes are escaped; what is over 1 MB is cut, the archive has all."""
-    return cards.mask(value[:MAX_PAYLOAD]).decode("utf-8", "backslashreplace").replace("\x00", "\\x00")
+    return cards.mask_message(value[:MAX_PAYLOAD]).decode("utf-8", "backslashreplace").replace("\x00", "\\x00")

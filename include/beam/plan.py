@@ -56,11 +56,11 @@ class Plan:
     @staticmethod
     def read(uri: str) -> Plan:
         """Reads plan.json. Raises FileNotFoundError or ValueError with the URI."""
-        raw = storage.read_json(uri)
         try:
+            raw = storage.read_json(uri)
             chunks = tuple(Chunk(**chunk) for chunk in raw["chunks"])
-            return Plan(raw["slice_id"], raw["store"], chunks, raw["references"])
-        except (KeyError, TypeError) as error:
+            return Plan(raw["slice_id"], raw["store"], chunks, dict(raw["references"]))
+        except (KeyError, TypeError, ValueError) as error:  # ValueError: cut, or no JSON at all
             raise ValueError(f"{uri} is not a plan: {error!r}") from error
 
 

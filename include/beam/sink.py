@@ -88,13 +88,18 @@ def _dead_letters(plan: Plan, chunk: Chunk, records: Records, parsed: Parsed) ->
 
 def _archive(plan: Plan, chunk: Chunk, records: Records, suspects: set[int]) -> None:
     """The raw bytes as they arrived, by offsets: what a replay reads when the log has expired. Card numbers in the
-    suspects (dead letters, free texts that had one) are masked; no other event has a place for one."""
-    values = [cards.mask(value) if at in suspects else value for at, value in enumerate(records.values)]
+    suspects (dead letters, events with one in a text) and in keys are masked; no other event has one."""
+    values = [cards.mask_message(value) if at in suspects else value for at, value in enumerate(records.values)]
+    keys = pa.array(records.keys, pa.binary())
+    near = cards.suspects(keys, are_identifiers=True)
+    if found := {at: key for at in near if cards.is_in_identifier((key := keys[at].as_py()).decode("latin-1"))}:
+        masked = {at: cards.mask(key) for at, key in found.items()}
+        keys = pa.array([masked.get(at, key) for at, key in enumerate(records.keys)], pa.binary())
     table = pa.table(
         {
             "offset": pa.array(records.offsets, pa.int64()),
             "arrival_ts": pa.array(records.arrivals_ms, pa.int64()).cast(pa.timestamp("ms")),
-            "key": pa.array(records.keys, pa.binary()),
+            "key": keys,
             "value": pa.array(values, pa.binary()),
         }
     )

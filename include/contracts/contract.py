@@ -38,8 +38,7 @@ class Lookup:
 
 @dataclass(frozen=True)
 class Column:
-    """One column: `path` leads from the event (or the line) to its value, `minimum` and `maximum` are inclusive. A free
-    text is what a person typed: card numbers in it are masked."""
+    """One column: `path` leads from the event (or the line) to its value, `minimum` and `maximum` are inclusive."""
 
     name: str
     path: str
@@ -55,12 +54,21 @@ class Column:
     min_length: int | None = None
     max_length: int | None = None
     lookup: Lookup | None = None
-    is_free_text: bool = False
 
     @property
     def is_sent(self) -> bool:
         """Whether the value stands in the event (or the line) itself."""
         return not self.is_inherited and self.lookup is None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether a sender may write into it what he likes, a card number for one."""
+        return self.kind == "string" and self.is_sent and not self.enum
+
+    @property
+    def is_identifier(self) -> bool:
+        """Whether its values are compared, not read: an event is rejected rather than a value altered."""
+        return self.name.endswith(("_id", "_hash"))
 
     @property
     def precision(self) -> tuple[int, int]:

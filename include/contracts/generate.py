@@ -231,8 +231,8 @@ def _demands(column: Column) -> str:
         words.append("from the event")
     if column.lookup:
         words.append(f"looked up by {column.lookup.key} in include/references/{column.lookup.reference}.csv")
-    if column.is_free_text:
-        words.append("free text, card numbers masked")
+    if column.is_text:
+        words.append("refused with a card number" if column.is_identifier else "card numbers masked")
     if column.is_personal:
         words.append("personal")
     if column.enum:

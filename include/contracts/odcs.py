@@ -275,16 +275,8 @@ class _Reader:
                 min_length=options.get("minLength"),
                 max_length=digits if kind == "string" else None,
                 lookup=self.lookup(prop, place, kind),
-                is_free_text=self.is_free_text(prop, place, kind),
             )
         ]
-
-    def is_free_text(self, prop: SchemaProperty, place: str, kind: str) -> bool:
-        """The custom property freeText."""
-        given = [custom.value for custom in prop.customProperties or [] if custom.property == "freeText"]
-        if given and (given != [True] or kind != "string"):
-            raise self.fail(f"{place}.freeText", "freeText is true, and only for a string; leave it out otherwise")
-        return bool(given)
 
     def lookup(self, prop: SchemaProperty, place: str, kind: str) -> Lookup | None:
         """The reference that a property is looked up in: transformSourceObjects names its key, transformLogic

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +11,8 @@ from airflow.sdk import BaseOperator, Context
 
 from madhatter.kafka import CONNECTION as KAFKA
 from madhatter.settings import settings
+
+log = logging.getLogger(__name__)
 
 
 class PlanSlice(BaseOperator):
@@ -27,7 +30,7 @@ class PlanSlice(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         from airflow.sdk.exceptions import AirflowFailException
 
-        from include import references, storage
+        from include import storage
         from include.beam.plan import Manifest, Plan, cut
         from include.contracts.contract import topics
         from madhatter import kafka, ledger, slices, warehouse
@@ -50,10 +53,7 @@ class PlanSlice(BaseOperator):
                 raise AirflowFailException(str(error)) from error  # the log does not mend itself
             size = settings().chunk_size
             chunks = [k for c in planned.claims for k in cut(c.topic, c.partition, c.start, c.end, size)]
-            # Planned again, a slice is enriched from what it was enriched from at first.
-            known = Plan.uri(settings().store, slice_id)
-            pinned = Plan.read(known).references if storage.exists(known) else references.pin(settings().store)
-            uri = Plan(slice_id, settings().store, tuple(chunks), pinned).write()
+            uri = Plan(slice_id, settings().store, tuple(chunks), pins(settings().store, slice_id)).write()
             # Without its manifest a finished job does not count: whoever clears from here wants it computed again.
             manifest = Manifest.uri(settings().store, slice_id)
             storage.remove(manifest)
@@ -80,6 +80,22 @@ class PlanSlice(BaseOperator):
             return backfill_id(run), datetime(1970, 1, 1, tzinfo=UTC), now, now
         own = window(context)
         return hour_id(own.start), own.start, own.end, reach(own.end, own.closes, now)
+
+
+def pins(store: str, slice_id: str) -> dict[str, str]:
+    """The references that a slice is enriched from, {name: URI}: planned again, those that it was enriched from at
+    first, and what has been added since. A plan.json that cannot be read is told in the log and pins nothing."""
+    from include import references, storage
+    from include.beam.plan import Plan
+
+    uri = Plan.uri(store, slice_id)
+    try:
+        known = Plan.read(uri).references if storage.exists(uri) else {}
+    except ValueError as error:
+        words = "it is written anew, and the slice is enriched from the reference tables as they are now"
+        log.warning("the earlier plan of slice %s is broken, so %s: %s", slice_id, words, error)
+        known = {}
+    return {**references.pin(store), **known}
 
 
 def reach(end: datetime, closes: datetime, now: datetime) -> datetime:

@@ -1,8 +1,14 @@
-"""An hour of the simulated market, published and reconciled with the simulator's account to the last event."""
+"""Two half hours of the simulated market, published as two slices and reconciled with the simulator's account to the
+last event, by kind and by content.
+
+MADHATTER_ACCOUNT_EVENTS says how many events; 50,000 by default, a million fill the hour that the platform is made for.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,84 +18,26 @@ import pytest
 from include import references
 from include.beam import hourly
 from include.beam.plan import Manifest, Plan, cut
-from include.contracts.contract import topics
+from include.contracts.contract import POSITION_COLUMNS, Column, Model, Table, contract, models, topics
 from local.simulator import batch, shop
 from local.simulator.account import Account
 from local.simulator.market import Market
-from local.simulator.pace import Pace
+from local.simulator.pace import DEFAULT_RATE, Pace
 from madhatter import kafka, ledger, publish, slices, staging
 from madhatter.warehouse import Warehouse
 from tests.stand_ins import Broker, Snowflake
 from tests.truth import Truth, read_log
 
-SLICE = "hour-20260105t120000"
-EVENTS_PER_S, TRADE = 12, 20.0  # orders at twenty times the history's pace, so that an hour has some of everything
+EVENTS = int(os.environ.get("MADHATTER_ACCOUNT_EVENTS", "50000"))
+HALF = timedelta(minutes=30)
+RATE = 1.05 * EVENTS / (2 * HALF.total_seconds())  # the market's hours differ a little
+# Orders at twenty times the history's pace at least, so that an hour has some of everything.
+PACE = Pace(7, RATE, max(20.0, RATE / DEFAULT_RATE))
+# Prices change shortly after midnight; by noon people buy.
 MIDNIGHT, NOON = datetime(2026, 1, 5, tzinfo=UTC), datetime(2026, 1, 5, 12, tzinfo=UTC)
+SLICES = {"hour-20260105t000000": MIDNIGHT, "hour-20260105t120000": NOON}
+OWN = "slice_id in ({})".format(", ".join(f"'{slice_id}'" for slice_id in SLICES))
 
-# Columns of each core table, as the messages say them.
-CONTENT = {
-    "order_header": (
-        "sales.orders",
-        "event ->> 'order_id' as order_id, event ->> 'order_type' as order_type, "
-        "event ->> 'customer_id' as customer_id, event ->> 'country' as country, event ->> 'channel' as channel, "
-        "event ->> 'session_id' as session_id",
-        "message",
-    ),
-    "order_line": (
-        "sales.orders",
-        "event ->> 'order_id' as order_id, (part ->> 'line_no')::int as line_no, part ->> 'product_id' as product_id, "
-        "(part ->> 'quantity')::int as quantity, (part ->> 'unit_price')::decimal(12, 3) as unit_price",
-        "(select *, unnest(cast(event -> 'lines' as json[])) as part from message)",
-    ),
-    "payment": (
-        "sales.orders",
-        "event ->> 'order_id' as order_id, (part ->> 'payment_no')::int as payment_no, part ->> 'outcome' as outcome, "
-        "(part ->> 'amount')::decimal(18, 4) as amount, part ->> 'card_hash' as card_hash",
-        "(select *, unnest(cast(event -> 'payments' as json[])) as part from message)",
-    ),
-    "interaction": (
-        "web.interactions', 'mobile.interactions",
-        "event ->> 'visitor_id' as visitor_id, event ->> 'interaction_type' as interaction_type, "
-        "coalesce(event ->> 'page', event ->> 'screen') as page, (event ->> 'page_load_ms')::int as page_load_ms, "
-        "event ->> 'product_id' as product_id, event ->> 'error' as error_code, event ->> 'referrer' as referrer",
-        "message",
-    ),
-    "inventory_movement": (
-        "inventory.movements",
-        "event ->> 'warehouse_id' as warehouse_id, event ->> 'product_id' as product_id, "
-        "event ->> 'movement_type' as movement_type, (event ->> 'quantity')::int as quantity",
-        "message",
-    ),
-    "sensor_reading": (
-        "iot.readings",
-        "event ->> 'device_id' as device_id, (event ->> 'reading')::decimal(12, 3) as reading, "
-        "(event ->> 'battery_percent')::int as battery_percent",
-        "message",
-    ),
-    "support_ticket": (
-        "support.tickets",
-        "event ->> 'ticket_id' as ticket_id, event ->> 'action' as step, event ->> 'text' as message, "
-        "(event ->> 'satisfaction')::int as satisfaction",
-        "message",
-    ),
-    "product_change": (
-        "catalog.products",
-        "event ->> 'product_id' as product_id, (event ->> 'list_price')::decimal(12, 3) as list_price, "
-        "event ->> 'category' as category, event ->> 'change_type' as change_type",
-        "message",
-    ),
-    "customer_change": (
-        "crm.customers",
-        "event ->> 'customer_id' as customer_id, event ->> 'loyalty_tier' as loyalty_tier, "
-        "event ->> 'country' as country",
-        "message",
-    ),
-    "customer_contact": (
-        "crm.customers",
-        "event ->> 'customer_id' as customer_id, event -> 'contact' ->> 'email' as email_address",
-        "(select * from message where json_type(event, '$.contact') = 'OBJECT')",
-    ),
-}
 REASONS = {
     "malformed:cut": "not JSON: ",
     "malformed:wrong_type": r"^(Expected `\w+`, got `\w+`|Invalid decimal string) at `\w+",
@@ -98,6 +46,17 @@ REASONS = {
     "malformed:huge": "Expected `str` of length <= 64 at `event_id`",
     "skewed_beyond": "ahead of its arrival",
 }
+
+# What the platform adds to each row, as the log and the account say it.
+POSITION = {
+    "event_hour": "date_trunc('hour', event_ts)",
+    "slice_id": f"if(send_ts < '{NOON:%Y-%m-%d %H:%M:%S}', 'hour-20260105t000000', 'hour-20260105t120000')",
+    "topic": "topic",
+    "partition": "partition",
+    "offset": '"offset"',
+    "arrival_ts": "arrival_ts",
+}
+TYPES = {"string": "varchar", "integer": "bigint", "date": "date", "boolean": "boolean", "timestamp": "timestamptz"}
 
 
 @pytest.fixture(scope="module")
@@ -109,43 +68,50 @@ def warehouse(snowflake: Snowflake) -> Iterator[Warehouse]:
 
 @pytest.fixture(scope="module")
 def hour(warehouse: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> Truth:
-    """The truth about one published hour of the market, sent to a broker of its own."""
+    """The truth about the market's two half hours, sent to a broker of their own, each published when it was sent."""
     folder = tmp_path_factory.mktemp("hour")
     (folder / "broker").mkdir()
     broker = Broker(folder / "broker")
     broker.start()
     try:
         kafka.create_topics(broker.admin, topics())
-        market = Market(shop.load(), Pace(7, EVENTS_PER_S, TRADE))
-        # Prices change shortly after midnight; by noon people buy.
-        times = [int(time.timestamp() * 1000) for time in (MIDNIGHT, NOON)]
-        parts = (part for begin in times for part in batch.pieces(market, begin, begin + 1_800_000))
-        sent = batch.send(broker.bootstrap, parts, account=Account(folder / "account"))
+        market = Market(shop.load(), PACE)
+        claimed: dict[slices.Place, slices.Claim] = {}
+        sent = 0
+        for slice_id, start in SLICES.items():
+            begin = int(start.timestamp() * 1000)
+            parts = batch.pieces(market, begin, begin + int(HALF.total_seconds() * 1000))
+            sent += batch.send(broker.bootstrap, parts, account=Account(folder / "account")).events
+            claims = run(broker, warehouse, folder / "store", slice_id, claimed)
+            claimed = {(claim.topic, claim.partition): claim for claim in claims}
         truth = Truth(read_log(broker.bootstrap, list(topics()), folder / "log.parquet"), folder / "account")
-        assert truth.rows("select count(*) from message") == [(sent.events,)]
-        run(broker, warehouse, folder / "store")
     finally:
         broker.end()
+    assert sent >= EVENTS
+    assert truth.rows("select count(*) from message") == [(sent,)]
     columns = "topic, partition, offset"
-    truth.load("event", warehouse.rows(f"select {columns} from ops.event where slice_id = '{SLICE}'"))
-    truth.load("dead", warehouse.rows(f"select {columns}, reason from ops.dead_letter where slice_id = '{SLICE}'"))
+    truth.load("event", warehouse.rows(f"select {columns} from ops.event where {OWN}"))
+    truth.load("dead", warehouse.rows(f"select {columns}, reason from ops.dead_letter where {OWN}"))
     return truth
 
 
-def run(broker: Broker, warehouse: Warehouse, store: Path) -> None:
-    """All of the topics as one slice."""
-    now = datetime.now(UTC)
-    log = kafka.read_log(broker.admin, topics(), now + timedelta(hours=1))
-    planned = ledger.plan(warehouse, SLICE, "hour", (now, now), lambda _: slices.claim(log, {}))
+def run(
+    broker: Broker, warehouse: Warehouse, store: Path, slice_id: str, claimed: dict[slices.Place, slices.Claim]
+) -> tuple[slices.Claim, ...]:
+    """All that has come since the claimed as one slice; returns its claims."""
+    log = kafka.read_log(broker.admin, topics(), datetime.now(UTC) + timedelta(hours=1))
+    window = (SLICES[slice_id], SLICES[slice_id] + timedelta(hours=1))
+    planned = ledger.plan(warehouse, slice_id, "hour", window, lambda _: slices.claim(log, claimed))
     chunks = tuple(k for c in planned.claims for k in cut(c.topic, c.partition, c.start, c.end, 10_000))
-    uri = Plan(SLICE, store.as_uri(), chunks, references.pin(store.as_uri())).write()
+    uri = Plan(slice_id, store.as_uri(), chunks, references.pin(store.as_uri())).write()
     hourly.main(["--plan", uri, "--bootstrap_servers", broker.bootstrap, "--runner=FnApiRunner"])
-    manifest = Manifest.read(store.as_uri(), SLICE)
+    manifest = Manifest.read(store.as_uri(), slice_id)
     with warehouse.transaction():
         staging.stage(warehouse, store.as_uri(), manifest)
-        ledger.set_state(warehouse, SLICE, "audited")
+        ledger.set_state(warehouse, slice_id, "audited")
     with warehouse.transaction():
-        publish.publish(warehouse, SLICE, manifest.hours())
+        publish.publish(warehouse, slice_id, manifest.hours())
+    return planned.claims
 
 
 def test_every_event_became_what_the_account_says(hour: Truth) -> None:
@@ -171,10 +137,11 @@ def test_every_kind_of_fault_has_its_reason(hour: Truth) -> None:
 
 
 def test_every_partition_is_balanced(hour: Truth, warehouse: Warehouse) -> None:
-    rows = warehouse.rows(f"select * from ops.slice_partition where slice_id = '{SLICE}'")
-    found = {
-        (r["topic"], r["partition"]): (r["delivered"], r["published"], r["duplicates"], r["dead_letters"]) for r in rows
-    }
+    rows = warehouse.rows(
+        "select topic, partition, sum(delivered) as delivered, sum(published) as published, "
+        "sum(duplicates) as duplicates, sum(dead_letters) as dead_letters "
+        f"from ops.slice_partition where {OWN} group by topic, partition"
+    )
     expected = hour.rows(
         """
         select topic, partition, count(*), count(*) filter (outcome = 'published'),
@@ -182,22 +149,109 @@ def test_every_partition_is_balanced(hour: Truth, warehouse: Warehouse) -> None:
         from expected group by all
         """
     )
-    assert {place: counts for place, counts in found.items() if counts[0]} == {row[:2]: row[2:] for row in expected}
+    found = {tuple(row.values()) for row in rows if row["delivered"]}
+    assert found == set(expected)
 
 
-@pytest.mark.parametrize("table", CONTENT)
-def test_core_has_what_the_messages_say(hour: Truth, warehouse: Warehouse, table: str) -> None:
-    names, columns, source = CONTENT[table]
-    hour.db.execute(
-        f"""
-        create or replace table truth as
-        select event_id, event_ts, {columns} from {source} join expected using (topic, partition, "offset")
-        where topic in ('{names}') and outcome = 'published'
+def test_each_topic_has_as_many_of_each_kind_as_the_account(hour: Truth, warehouse: Warehouse) -> None:
+    """Late is an event whose hour was over when its slice's window began: the only lateness that publishing has to deal
+    with, and what `event_ts` and the slice tell. The simulator calls late what came 61 s after it happened, most of it
+    still in its hour; so the account is asked by its times of sending."""
+    found: Counter[tuple[str, str]] = Counter()
+    for row in warehouse.rows(
+        "select topic, sum(published) as published, sum(duplicates) as duplicates "
+        f"from ops.slice_partition where {OWN} group by topic"
+    ):
+        found[row["topic"], "published"] = row["published"]
+        found[row["topic"], "duplicate"] = row["duplicates"]
+    for row in warehouse.rows(f"select topic, reason from ops.dead_letter where {OWN}"):
+        (kind,) = (kind for kind, pattern in REASONS.items() if re.search(pattern, row["reason"]))
+        found[row["topic"], kind] += 1
+    for row in warehouse.rows(
+        f"select topic, count(*) as late from ops.event join ops.slice using (slice_id) where {OWN} "
+        "and date_trunc('hour', event_ts) < window_start group by topic"
+    ):
+        found[row["topic"], "late"] = row["late"]
+    counts = hour.rows(
+        """
+        select topic, if(outcome = 'dead letter', kind, outcome), count(*) from expected group by all
+        union all
+        select topic, 'late', count(*) from expected
+        where outcome = 'published' and date_trunc('hour', noted_ts) < date_trunc('hour', send_ts) group by all
         """
     )
-    listed = ", ".join(column for column, *_ in hour.rows("describe truth"))
-    rows = warehouse.rows(f"select {listed} from core.{table} where slice_id = '{SLICE}'")
-    assert rows, "an hour of the market has rows of every table"
-    hour.load("core", rows)
-    assert hour.rows("select count(*) from truth") == [(len(rows),)]
-    assert hour.rows(f"select {listed} from truth except all select {listed} from core limit 3") == []
+    expected = {(topic, kind): count for topic, kind, count in counts}
+    assert +found == expected
+    assert {kind for _, kind in expected} == {"published", "duplicate", "late", *REASONS}
+
+
+def test_the_late_events_are_those_that_the_account_says(hour: Truth, warehouse: Warehouse) -> None:
+    hour.load(
+        "late",
+        warehouse.rows(
+            "select topic, partition, offset from ops.event join ops.slice using (slice_id) "
+            f"where {OWN} and date_trunc('hour', event_ts) < window_start"
+        ),
+    )
+    told = """
+        select topic, partition, "offset" from expected
+        where outcome = 'published' and date_trunc('hour', noted_ts) < date_trunc('hour', send_ts)
+    """
+    assert hour.rows(f"(from late except {told}) union all ({told} except from late) limit 3") == []
+
+
+@pytest.mark.parametrize("model", models(), ids=lambda model: model.table.name)
+def test_core_has_what_the_messages_say(hour: Truth, warehouse: Warehouse, model: Model) -> None:
+    hour.db.execute(f"create or replace table truth as {' union all by name '.join(said(model))}")
+    hour.db.execute("create or replace table core as from truth limit 0")
+    for topic, partition in hour.rows("select distinct topic, partition from truth order by all"):
+        # A partition at a time: as Python's objects a million rows take gigabytes.
+        rows = warehouse.rows(
+            f"select * from {model.table.core} where {OWN} and topic = :topic and partition = :partition",
+            topic=topic,
+            partition=partition,
+        )
+        assert rows, "each partition that was sent rows has some"
+        assert {*rows[0]} == {column for column, *_ in hour.rows("describe truth")}, "every column is compared"
+        hour.load("part", rows)
+        hour.db.execute("insert into core by name from part")
+    assert hour.rows("select count(*) > 0 from truth") == [(True,)], (
+        "half an hour of the market has rows of every table"
+    )
+    counted = warehouse.rows(f"select count(*) as n from {model.table.core} where {OWN}")
+    assert hour.rows("select count(*) as n from truth") == [(counted[0]["n"],)]
+    assert hour.rows("from truth except all from core limit 3") == []
+
+
+def said(model: Model) -> Iterator[str]:
+    """What the messages of each of a model's topics say, by the contracts' paths and types alone: a query a topic."""
+    for topic in model.topics:
+        (table,) = (table for table in contract(topic).tables if table.name == model.table.name)
+        root = contract(topic).tables[0]
+        rows = f"select *, event as part from message where topic = '{topic}'"
+        if table.part and table.is_object:
+            rows = f"select *, event -> '$.{table.part}' as part from message where topic = '{topic}'"
+        elif table.part:
+            items = f"unnest(cast(event -> '$.{table.part}' as json[]))"
+            rows = f"select *, {items} as part from message where topic = '{topic}'"
+        own = ", ".join(f'{value(column, root, table)} as "{column.name}"' for column in table.columns)
+        places = ", ".join(f'{POSITION[name]} as "{name}"' for name, _ in POSITION_COLUMNS)
+        sent = """join expected using (topic, partition, "offset") where outcome = 'published'"""
+        exists = "and json_type(part) = 'OBJECT'" if table.is_object else ""
+        yield f"select {own}, {places} from ({rows}) {sent} {exists}"
+
+
+def value(column: Column, root: Table, table: Table) -> str:
+    """A column's value as SQL over event and part."""
+    if column.is_inherited:
+        (column,) = (one for one in root.columns if one.name == column.name)
+        return value(column, root, root).replace("part ->>", "event ->>")
+    if lookup := column.lookup:
+        (key,) = (one for one in table.columns if one.name == lookup.key)
+        file = Path(references.__file__).parent / f"{lookup.reference}.csv"
+        listed = f"read_csv('{file}', all_varchar = true)"
+        return f"(select {lookup.value} from {listed} where {lookup.key} = {value(key, root, table)})"
+    text = f"(part ->> '$.{column.path}')"
+    if column.kind == "number":
+        return f"{text}::{column.sql_type.replace('number', 'decimal')}"
+    return f"{text}::{TYPES[column.kind]}" + ("::timestamp" if column.kind == "timestamp" else "")

@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include import storage
+from include import references, storage
 from include.beam.plan import Chunk, ChunkResult, File, Manifest, Plan, cut, slice_folder
+from madhatter import planning
 
 TOPIC = "sales.orders"
+OLD = "file:///s/references/old.csv"
 CHUNKS = (Chunk(TOPIC, 0, 0, 5), Chunk(TOPIC, 0, 5, 7), Chunk(TOPIC, 1, 3, 4))
 
 
@@ -99,6 +101,43 @@ def test_file_that_is_no_plan_is_named(tmp_path: Path, content: Any) -> None:
     storage.write_json(uri, content)
     with pytest.raises(ValueError, match=rf"{uri} is not a plan"):
         Plan.read(uri)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_plan_that_was_cut_is_named(tmp_path: Path, share: float) -> None:
+    uri = cut_plan(tmp_path, share)
+    with pytest.raises(ValueError, match=rf"{uri} is not a plan"):
+        Plan.read(uri)
+
+
+def cut_plan(folder: Path, share: float) -> str:
+    """The URI of a plan.json of which only this share is there."""
+    uri = Plan("hour-1", folder.as_uri(), CHUNKS, {"country": OLD}).write()
+    path = folder / "slices" / "hour-1" / "plan.json"
+    text = path.read_text()
+    path.write_text(text[: int(len(text) * share)])
+    return uri
+
+
+def test_slice_planned_again_keeps_its_references(tmp_path: Path) -> None:
+    Plan("hour-1", tmp_path.as_uri(), CHUNKS, {"country": OLD}).write()
+    assert planning.pins(tmp_path.as_uri(), "hour-1") == {"country": OLD}
+
+
+def test_slice_planned_again_is_enriched_from_a_reference_added_since_too(tmp_path: Path) -> None:
+    Plan("hour-1", tmp_path.as_uri(), CHUNKS, {"region": OLD}).write()
+    pins = planning.pins(tmp_path.as_uri(), "hour-1")
+    assert pins == {"region": OLD} | references.pin(tmp_path.as_uri())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_slice_whose_plan_was_cut_is_planned_anew_with_a_warning_that_names_the_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, share: float
+) -> None:
+    uri = cut_plan(tmp_path, share)
+    assert planning.pins(tmp_path.as_uri(), "hour-1") == references.pin(tmp_path.as_uri())
+    assert "slice hour-1 is broken, so it is written anew" in caplog.text
+    assert f"{uri} is not a plan" in caplog.text
 
 
 def test_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -158,7 +158,6 @@ CONTRACT = Contract(
                     description="What was searched for.",
                     min_length=1,
                     max_length=128,
-                    is_free_text=True,
                 ),
                 Column(
                     name="referrer",

@@ -411,7 +411,6 @@ CONTRACT = Contract(
                     is_personal=True,
                     min_length=16,
                     max_length=64,
-                    is_free_text=True,
                 ),
                 Column(
                     name="billing_country",

@@ -141,7 +141,6 @@ CONTRACT = Contract(
                     is_personal=True,
                     min_length=1,
                     max_length=4000,
-                    is_free_text=True,
                 ),
                 Column(
                     name="satisfaction",
