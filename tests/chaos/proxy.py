@@ -73,6 +73,8 @@ class Proxy:
     async def _close(self) -> None:
         self._server.close()
         await self._cut()
+        while self._links:
+            await asyncio.sleep(0.01)
 
     async def _cut(self) -> int:
         links = list(self._links)

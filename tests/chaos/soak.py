@@ -19,6 +19,7 @@ import threading
 import time
 import traceback
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,7 +35,7 @@ PROXY_SHIFT = 100
 DISKS = {"kafka": "400m", "warehouse": "600m", "store": "300m"}
 GAP_S = (1.0, 9.0)  # between the begins of two faults; they overlap
 DRAIN_S = 480
-RATE = 40
+RATE = 100  # events a second
 
 
 def say(text: str) -> None:
@@ -49,8 +50,9 @@ class Soak:
         self.folder, self.minutes, self.seed = folder, minutes, seed
         self.chance = random.Random(seed)
         self.done: Counter[str] = Counter()
-        self.missed: Counter[str] = Counter()
-        self.ends: list[datetime] = []
+        self.ends: list[datetime] = []  # of faults, UTC
+        self.cleared = 0
+        self.recovered_s: list[float] = []
         self._mounted: list[Path] = []
 
     def run(self) -> Verdict:
@@ -73,12 +75,14 @@ class Soak:
                 MADHATTER_HISTORY="none",
                 MADHATTER_LIVE_RATE=str(RATE),
                 MADHATTER_CHUNK_SIZE="500",
+                PLATFORM_START=datetime.now(UTC).replace(second=0, microsecond=0).isoformat(),
             )
             say(f"seed {self.seed}: the platform is up at {platform.airflow_url}")
             target = faults.Target(platform, proxies["kafka"], proxies["warehouse"], disks, self.chance)
             self._torment(target)
             faults.mended(target)
             self._drain(platform)
+            self.recovered_s = self._recoveries(platform)
             return judge(platform, self.folder)
         finally:
             if platform is not None:
@@ -108,7 +112,8 @@ class Soak:
                 names = list(faults.ALL) if time.monotonic() < end else sorted(set(faults.ALL) - set(self.done))
                 bag = self.chance.sample(names, len(names))
             name = bag.pop()
-            thread = threading.Thread(target=self._inject, args=(name, target), name=name)
+            own = replace(target, chance=random.Random(f"{self.seed} {len(running)}"))
+            thread = threading.Thread(target=self._inject, args=(name, own), name=name)
             thread.start()
             running.append(thread)
             time.sleep(self.chance.uniform(*GAP_S))
@@ -122,8 +127,9 @@ class Soak:
             say(f"{name}: {error!r}")
             happened = False
         say(f"{name}{'' if happened else ': nothing to harm'}")
-        (self.done if happened else self.missed)[name] += 1
-        self.ends.append(datetime.now(UTC).replace(tzinfo=None))
+        if happened:
+            self.done[name] += 1
+            self.ends.append(datetime.now(UTC).replace(tzinfo=None))
 
     def _drain(self, platform: Platform) -> None:
         """No more events; every offset is committed, with what an operator would do: clear what has failed for good."""
@@ -152,9 +158,14 @@ class Soak:
             until(is_drained, "all is committed", DRAIN_S)
         except AssertionError as error:
             say(f"{error}: {self._left(platform)} offsets are left")
-        if cleared:
-            say(f"cleared by hand: {dict(cleared)}")
-        self.cleared = sum(cleared.values())
+        self.cleared = cleared.total()
+
+    def _recoveries(self, platform: Platform) -> list[float]:
+        """Seconds from the end of each fault to the next publication."""
+        rows = platform.sql("select committed_ts from ops.slice where committed_ts is not null order by 1")
+        moments = [row["committed_ts"] for row in rows]
+        later = [[(moment - end).total_seconds() for moment in moments if moment > end] for end in self.ends]
+        return sorted(min(seconds) for seconds in later if seconds)
 
     def _left(self, platform: Platform) -> int:
         """Offsets of the log that are not committed."""
@@ -197,9 +208,11 @@ def main() -> int:
         say(f"FOUND {finding}")
     say(f"faults {json.dumps(dict(sorted(soak.done.items())))}")
     counts = ", ".join(f"{name} {count}" for name, count in verdict.counts.items())
+    at = soak.recovered_s
+    spread = f"median {at[len(at) // 2]:.0f}, most {at[-1]:.0f}" if at else "none"
     sys.stdout.write(
         f"soak seed={soak.seed} minutes={soak.minutes:g} faults={soak.done.total()} kinds={len(soak.done)} "
-        f"events: {counts}; findings={len(verdict.findings)}\n"
+        f"cleared={soak.cleared} events: {counts}; recovered in s: {spread}; findings={len(verdict.findings)}\n"
     )
     if not options.keep and not verdict.findings:
         shutil.rmtree(folder, ignore_errors=True)

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from include.contracts.contract import topics
+from include.contracts.contract import models, topics
 from local.snowflake.client import connect
 from madhatter import publish
 from madhatter.warehouse import Warehouse
+from tests import content
 from tests.platform import Platform
 from tests.truth import Truth, read_log
 
@@ -74,7 +75,7 @@ def _ledger(verdict: Verdict, warehouse: Warehouse) -> None:
 def _events(verdict: Verdict, warehouse: Warehouse, platform: Platform, folder: Path) -> None:
     """Event by event: what the sender's account says of each offset that a committed slice covers."""
     committed = warehouse.rows(
-        "select part.topic, part.partition, part.start_offset, part.end_offset from ops.slice_partition as part "
+        "select part.slice_id, part.topic, part.partition, part.start_offset, part.end_offset from ops.slice_partition as part "
         "join ops.slice on part.slice_id = slice.slice_id where slice.state = 'committed' and end_offset > start_offset"
     )
     truth = Truth(read_log(platform.bootstrap, list(topics()), folder / "log.parquet"), platform.account)
@@ -116,13 +117,30 @@ def _events(verdict: Verdict, warehouse: Warehouse, platform: Platform, folder: 
             "select topic, partition, \"offset\", found from fate where not is_committed and found <> 'waiting'"
         ),
     )
-    verdict.expect_nothing(
-        "events under another id than their message has",
-        truth.rows(
-            'select topic, partition, "offset" from event join message using (topic, partition, "offset") '
-            "where event.event_id <> message.event_id"
-        ),
+    _content(verdict, warehouse, truth)
+
+
+def _content(verdict: Verdict, warehouse: Warehouse, truth: Truth) -> None:
+    """Column by column: core is what the messages of committed slices say."""
+    truth.db.execute(
+        """
+        create or replace table expected as
+        select expected.*, claim.slice_id from expected
+        left join claim on expected.topic = claim.topic and expected.partition = claim.partition
+            and "offset" >= start_offset and "offset" < end_offset
+        """
     )
+    for model in models():
+        content.truth(truth, model, "outcome = 'published' and slice_id is not null", "slice_id")
+        truth.db.execute("create or replace table core as from truth limit 0")
+        if rows := warehouse.rows(f"select * from {model.table.core}"):
+            truth.load("part", rows)
+            truth.db.execute("insert into core by name from part")
+        for name, sql in (
+            ("missing in", "from truth except all from core"),
+            ("only in", "from core except all from truth"),
+        ):
+            verdict.expect_nothing(f"rows {name} {model.table.core}", truth.rows(f"{sql} limit 3"))
 
 
 def _marts(verdict: Verdict, warehouse: Warehouse) -> None:

@@ -18,13 +18,14 @@ import pytest
 from include import references
 from include.beam import hourly
 from include.beam.plan import Manifest, Plan, cut
-from include.contracts.contract import POSITION_COLUMNS, Column, Model, Table, contract, models, topics
+from include.contracts.contract import Model, models, topics
 from local.simulator import batch, shop
 from local.simulator.account import Account
 from local.simulator.market import Market
 from local.simulator.pace import DEFAULT_RATE, Pace
 from madhatter import kafka, ledger, publish, slices, staging
 from madhatter.warehouse import Warehouse
+from tests import content
 from tests.stand_ins import Broker, Snowflake
 from tests.truth import Truth, read_log
 
@@ -38,6 +39,9 @@ MIDNIGHT, NOON = datetime(2026, 1, 5, tzinfo=UTC), datetime(2026, 1, 5, 12, tzin
 SLICES = {"hour-20260105t000000": MIDNIGHT, "hour-20260105t120000": NOON}
 OWN = "slice_id in ({})".format(", ".join(f"'{slice_id}'" for slice_id in SLICES))
 
+# The slice of an event, by when it was sent.
+SLICE = f"if(send_ts < '{NOON:%Y-%m-%d %H:%M:%S}', 'hour-20260105t000000', 'hour-20260105t120000')"
+
 REASONS = {
     "malformed:cut": "not JSON: ",
     "malformed:wrong_type": r"^(Expected `\w+`, got `\w+`|Invalid decimal string) at `\w+",
@@ -46,17 +50,6 @@ REASONS = {
     "malformed:huge": "Expected `str` of length <= 64 at `event_id`",
     "skewed_beyond": "ahead of its arrival",
 }
-
-# What the platform adds to each row, as the log and the account say it.
-POSITION = {
-    "event_hour": "date_trunc('hour', event_ts)",
-    "slice_id": f"if(send_ts < '{NOON:%Y-%m-%d %H:%M:%S}', 'hour-20260105t000000', 'hour-20260105t120000')",
-    "topic": "topic",
-    "partition": "partition",
-    "offset": '"offset"',
-    "arrival_ts": "arrival_ts",
-}
-TYPES = {"string": "varchar", "integer": "bigint", "date": "date", "boolean": "boolean", "timestamp": "timestamptz"}
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +195,7 @@ def test_the_late_events_are_those_that_the_account_says(hour: Truth, warehouse:
 
 @pytest.mark.parametrize("model", models(), ids=lambda model: model.table.name)
 def test_core_has_what_the_messages_say(hour: Truth, warehouse: Warehouse, model: Model) -> None:
-    hour.db.execute(f"create or replace table truth as {' union all by name '.join(said(model))}")
+    content.truth(hour, model, "outcome = 'published'", SLICE)
     hour.db.execute("create or replace table core as from truth limit 0")
     for topic, partition in hour.rows("select distinct topic, partition from truth order by all"):
         # A partition at a time: as Python's objects a million rows take gigabytes.
@@ -221,37 +214,3 @@ def test_core_has_what_the_messages_say(hour: Truth, warehouse: Warehouse, model
     counted = warehouse.rows(f"select count(*) as n from {model.table.core} where {OWN}")
     assert hour.rows("select count(*) as n from truth") == [(counted[0]["n"],)]
     assert hour.rows("from truth except all from core limit 3") == []
-
-
-def said(model: Model) -> Iterator[str]:
-    """What the messages of each of a model's topics say, by the contracts' paths and types alone: a query a topic."""
-    for topic in model.topics:
-        (table,) = (table for table in contract(topic).tables if table.name == model.table.name)
-        root = contract(topic).tables[0]
-        rows = f"select *, event as part from message where topic = '{topic}'"
-        if table.part and table.is_object:
-            rows = f"select *, event -> '$.{table.part}' as part from message where topic = '{topic}'"
-        elif table.part:
-            items = f"unnest(cast(event -> '$.{table.part}' as json[]))"
-            rows = f"select *, {items} as part from message where topic = '{topic}'"
-        own = ", ".join(f'{value(column, root, table)} as "{column.name}"' for column in table.columns)
-        places = ", ".join(f'{POSITION[name]} as "{name}"' for name, _ in POSITION_COLUMNS)
-        sent = """join expected using (topic, partition, "offset") where outcome = 'published'"""
-        exists = "and json_type(part) = 'OBJECT'" if table.is_object else ""
-        yield f"select {own}, {places} from ({rows}) {sent} {exists}"
-
-
-def value(column: Column, root: Table, table: Table) -> str:
-    """A column's value as SQL over event and part."""
-    if column.is_inherited:
-        (column,) = (one for one in root.columns if one.name == column.name)
-        return value(column, root, root).replace("part ->>", "event ->>")
-    if lookup := column.lookup:
-        (key,) = (one for one in table.columns if one.name == lookup.key)
-        file = Path(references.__file__).parent / f"{lookup.reference}.csv"
-        listed = f"read_csv('{file}', all_varchar = true)"
-        return f"(select {lookup.value} from {listed} where {lookup.key} = {value(key, root, table)})"
-    text = f"(part ->> '$.{column.path}')"
-    if column.kind == "number":
-        return f"{text}::{column.sql_type.replace('number', 'decimal')}"
-    return f"{text}::{TYPES[column.kind]}" + ("::timestamp" if column.kind == "timestamp" else "")
