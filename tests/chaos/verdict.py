@@ -75,8 +75,9 @@ def _ledger(verdict: Verdict, warehouse: Warehouse) -> None:
 def _events(verdict: Verdict, warehouse: Warehouse, platform: Platform, folder: Path) -> None:
     """Event by event: what the sender's account says of each offset that a committed slice covers."""
     committed = warehouse.rows(
-        "select part.slice_id, part.topic, part.partition, part.start_offset, part.end_offset from ops.slice_partition as part "
-        "join ops.slice on part.slice_id = slice.slice_id where slice.state = 'committed' and end_offset > start_offset"
+        "select part.slice_id, part.topic, part.partition, part.start_offset, part.end_offset "
+        "from ops.slice_partition as part join ops.slice on part.slice_id = slice.slice_id "
+        "where slice.state = 'committed' and end_offset > start_offset"
     )
     truth = Truth(read_log(platform.bootstrap, list(topics()), folder / "log.parquet"), platform.account)
     truth.load("claim", committed)
