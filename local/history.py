@@ -35,14 +35,6 @@ def send(bootstrap: str, topic: str, weeks: int) -> Sent:
     One producer sends a partition's orders in their own order, so that what is there is a beginning of each partition:
     the log ends up as after one sending. Raises BrokerUnreachable, TopicUnfit or NotDelivered.
     """
-    try:
-        return _complete(bootstrap, topic, weeks)
-    except SystemError as error:
-        # All that confluent_kafka leaves of a Ctrl-C that comes while it calls back.
-        raise KeyboardInterrupt from error
-
-
-def _complete(bootstrap: str, topic: str, weeks: int) -> Sent:
     producer.check_topic(bootstrap, topic)
     there = delivered(bootstrap, topic)
     if not there:
@@ -51,11 +43,9 @@ def _complete(bootstrap: str, topic: str, weeks: int) -> Sent:
     orders = list(history.read())
     weeks = _shift_weeks(orders, there, weeks)
     shift = timedelta(weeks=weeks)
-    missing = {order.order_id for order in orders if there.get(order.order_id) != order.event_ts + shift}
-    _send(
-        bootstrap, topic, ((k, v) for order, (k, v) in zip(orders, replay.orders(weeks)) if order.order_id in missing)
-    )
-    return Sent(len(orders), sum(order.line_count for order in orders), weeks, len(orders) - len(missing))
+    kept = {order.order_id for order in orders if there.get(order.order_id) == order.event_ts + shift}
+    replay.send(bootstrap, topic, weeks, without=kept)
+    return Sent(len(orders), sum(order.line_count for order in orders), weeks, len(kept))
 
 
 def delivered(bootstrap: str, topic: str) -> dict[str, datetime]:
@@ -103,24 +93,3 @@ def _shift_weeks(orders: list[history.Order], there: dict[str, datetime], otherw
     shifts = Counter(there[order.order_id] - order.event_ts for order in orders if order.order_id in there)
     shift = shifts.most_common(1)[0][0] if shifts else timedelta(weeks=otherwise)
     return otherwise if shift % timedelta(weeks=1) else shift // timedelta(weeks=1)
-
-
-def _send(bootstrap: str, topic: str, messages: Iterator[tuple[bytes, bytes]]) -> None:
-    # The queue holds the whole history, so that produce never finds it full.
-    settings = {"linger.ms": 50, "queue.buffering.max.messages": 30_000, "message.timeout.ms": 60_000}
-    sender = producer.open_producer(bootstrap, settings)
-    failures: list[KafkaError] = []
-
-    def on_delivery(error: KafkaError | None, _: Message) -> None:
-        if error is not None:
-            failures.append(error)
-
-    for key, value in messages:
-        sender.produce(topic, value, key, on_delivery=on_delivery)
-        sender.poll(0)
-    sender.flush()
-    if failures:
-        raise producer.NotDelivered(
-            f"{failures[0].str()}: {topic} at {bootstrap} did not take {len(failures)} of the history's events. See "
-            "`make logs S=kafka`, then `make up`: it goes on where this stopped"
-        )
