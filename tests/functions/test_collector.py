@@ -17,7 +17,6 @@ from typing import Any
 
 import httpx
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AlterConfigOpType,
     ConfigEntry,
@@ -144,20 +143,7 @@ def limit(broker: Broker, size: int) -> None:
 
 def messages(broker: Broker, prefix: str) -> list[tuple[bytes, bytes]]:
     """(key, value) of all messages whose event_id starts with `order:<prefix>`, in each partition's order."""
-    consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "test", "enable.auto.commit": False})
-    found: list[tuple[bytes, bytes]] = []
-    try:
-        for partition in range(4):
-            _, end = consumer.get_watermark_offsets(TopicPartition(TOPIC, partition))
-            consumer.assign([TopicPartition(TOPIC, partition, 0)])
-            position = 0
-            while position < end:
-                for message in consumer.consume(min(1000, end - position), timeout=1):
-                    assert message.error() is None, message.error()
-                    position = int(message.offset() or 0) + 1
-                    found.append((message.key() or b"", message.value() or b""))
-    finally:
-        consumer.close()
+    found = [(message.key() or b"", message.value() or b"") for message in broker.read(TOPIC)]
     return [(key, value) for key, value in found if b'"order:' + prefix.encode() in value]
 
 
