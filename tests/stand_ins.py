@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ign
 from local.instance import ROOT, Instance
 from local.kafka import broker
 from local.migrate import migrate
+from local.ports import free_ports
 from local.snowflake.client import connect
 from madhatter import kafka
 from madhatter.warehouse import Warehouse
@@ -35,17 +36,6 @@ def until(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.02)
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that are free now, all different."""
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
-
-
 def records(bootstrap: str, *topics: str) -> Iterator[Message]:
     """All messages of the topics up to their ends; those of a partition come in order."""
     settings = {"bootstrap.servers": bootstrap, "group.id": "test", "enable.auto.commit": False}
@@ -56,9 +46,10 @@ def records(bootstrap: str, *topics: str) -> Iterator[Message]:
             TopicPartition(topic.topic, number, OFFSET_BEGINNING) for topic in known for number in topic.partitions
         ]
         consumer.assign(places)
-        open_ends, deadline = len(places), time.monotonic() + DEADLINE_S
+        open_ends = {(place.topic, place.partition) for place in places}
+        deadline = time.monotonic() + DEADLINE_S
         while open_ends:
-            assert time.monotonic() < deadline, f"nothing came within {DEADLINE_S} s from {', '.join(topics)}"
+            assert time.monotonic() < deadline, f"not read to its end within {DEADLINE_S} s: {open_ends}"
             for message in consumer.consume(10_000, timeout=0.2):
                 deadline = time.monotonic() + DEADLINE_S
                 error = message.error()
@@ -66,7 +57,7 @@ def records(bootstrap: str, *topics: str) -> Iterator[Message]:
                     yield message
                 else:
                     assert error.code() == KafkaError._PARTITION_EOF, error
-                    open_ends -= 1
+                    open_ends.discard((message.topic(), message.partition()))
     finally:
         consumer.close()
 

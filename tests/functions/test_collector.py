@@ -27,7 +27,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from local.instance import ROOT
 from local.kafka import broker as kafka_process
-from tests.stand_ins import ENV, Broker, free_ports, until
+from local.ports import free_ports
+from tests.stand_ins import ENV, Broker, until
 
 TOPIC = "sales.orders"
 KEY = "a key of the shop that nobody guesses"
