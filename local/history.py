@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
-
-from local.simulator import history, producer, replay
-
-READ_TIMEOUT_S = 30
+from local.simulator import history, log, producer, replay
 
 
 @dataclass(frozen=True)
@@ -35,7 +29,6 @@ def send(bootstrap: str, topic: str, weeks: int) -> Sent:
     One producer sends a partition's orders in their own order, so that what is there is a beginning of each partition:
     the log ends up as after one sending. Raises BrokerUnreachable, TopicUnfit or NotDelivered.
     """
-    producer.check_topic(bootstrap, topic)
     there = delivered(bootstrap, topic)
     if not there:
         sent = replay.send(bootstrap, topic, weeks)
@@ -49,43 +42,14 @@ def send(bootstrap: str, topic: str, weeks: int) -> Sent:
 
 
 def delivered(bootstrap: str, topic: str) -> dict[str, datetime]:
-    """Order id -> event time, without zone, of what a topic holds."""
+    """Order id -> event time, without zone, of what a topic holds. Raises BrokerUnreachable or TopicUnfit."""
     found: dict[str, datetime] = {}
-    for message in _messages(bootstrap, topic):
+    for message in log.read(bootstrap, {(topic, at): 0 for at in range(producer.check_topic(bootstrap, topic))}):
         # A sender of broken or foreign events is the pipeline's concern: here they are no part of the history.
         with suppress(ValueError, KeyError, TypeError):
             event: dict[str, Any] = json.loads(message.value() or b"")
             found[event["order_id"]] = datetime.fromisoformat(event["event_ts"]).replace(tzinfo=None)
     return found
-
-
-def _messages(bootstrap: str, topic: str) -> Iterator[Message]:
-    """All messages up to the log's end."""
-    settings = {"bootstrap.servers": bootstrap, "group.id": "history", "enable.auto.commit": False}
-    consumer = Consumer({**settings, "enable.partition.eof": True, "log_level": 2})
-    try:
-        partitions = consumer.list_topics(topic, timeout=READ_TIMEOUT_S).topics[topic].partitions
-        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
-        open_ends, read = len(partitions), time.monotonic()
-        while open_ends:
-            some = consumer.consume(10_000, 0.2)  # returns when it has them all or the time is over
-            if some:
-                read = time.monotonic()
-            elif time.monotonic() - read > READ_TIMEOUT_S:
-                raise producer.BrokerUnreachable(
-                    f"{topic} at {bootstrap} has not been read to its end: nothing came for {READ_TIMEOUT_S} s. See "
-                    "`make logs S=kafka`"
-                )
-            for message in some:
-                error = message.error()
-                if error is None:
-                    yield message
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    open_ends -= 1
-                else:
-                    raise KafkaException(error)
-    finally:
-        consumer.close()
 
 
 def _shift_weeks(orders: list[history.Order], there: dict[str, datetime], otherwise: int) -> int:
