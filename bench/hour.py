@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -70,7 +71,8 @@ def _run(*arguments: str) -> str:
 
 def send(instance: Instance, events: int) -> str:
     """The market of the last hour at the rate that makes so many events, sent within one window."""
-    while time.time() % WINDOW_S > WINDOW_S / 3:
+    # After the tail of the window before, and long enough before the end of this one.
+    while not 2 * TAIL_S < time.time() % WINDOW_S < WINDOW_S / 2:
         time.sleep(0.5)
     end = datetime.now(UTC).replace(microsecond=0)
     window = ["--from", (end - timedelta(hours=1)).isoformat(), "--to", end.isoformat()]
@@ -88,10 +90,12 @@ def published(instance: Instance, at_least: int) -> tuple[dict[str, Any], float]
             rows = query(instance, "select * from reporting.slice_status where kind = 'hour' order by delivered desc")
             if rows and (rows[0]["delivered"] or 0) >= at_least and rows[0]["state"] == "committed":
                 return rows[0], peak / 1e6
+            if sum(row["delivered"] or 0 for row in rows) >= at_least > (rows[0]["delivered"] or 0):
+                raise RuntimeError("a window ended while the events were sent: they are not in one slice; try again")
             if held := [row["slice_id"] for row in rows if row["state"] == "held"]:
                 raise RuntimeError(f"the audit holds {', '.join(held)}")
         time.sleep(0.2)
-    raise RuntimeError(f"no slice of {at_least:,} events is committed after {TIMEOUT_S} s; was it split by a window?")
+    raise RuntimeError(f"no slice of {at_least:,} events is committed after {TIMEOUT_S} s")
 
 
 def _pipeline_bytes(instance: Instance) -> int:
@@ -166,6 +170,7 @@ def main() -> int:
     if options.plain:
         print(json.dumps(plain_python(options.bootstrap, json.loads(options.plain))))
         return 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the platform does not stay behind
     with tempfile.TemporaryDirectory(prefix="bench-hour-") as folder:
         try:
             with step("A platform of its own"):
