@@ -11,7 +11,7 @@ FIND_PYTHON = python="$$(sh local/find_python.sh)"; \
 unexport PYTHONDONTWRITEBYTECODE
 export MADHATTER_HOME PORT_BASE S Q FORMAT TARGET
 
-.PHONY: help up down status logs sql clean migrate test lint lock contract replay conformance bench bench-sim preflight install install-dev
+.PHONY: help up down status logs sql clean migrate test lint lock contract replay conformance bench bench-sim bench-hour preflight install install-dev
 
 help: ## This list
 	@echo "make ..."
@@ -62,6 +62,9 @@ bench: install-dev ## Measure against the alternatives
 
 bench-sim: install-dev ## Measure the simulator against one event at a time
 	@"$(PLATFORM)" -m bench.simulator
+
+bench-hour: install-dev ## Measure an hour of a million events on a platform of its own
+	@"$(PLATFORM)" -m bench.hour
 
 lock: ## Compile the pins anew from requirements/*.in
 	@[ -x "$(UV)" ] || { $(FIND_PYTHON); "$$python" local/install.py "$(HOME_FOLDER)"; }

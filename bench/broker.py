@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from local.kafka import broker
+from local.ports import free_ports
 
 START_S = 60
 
@@ -18,7 +18,7 @@ START_S = 60
 @contextmanager
 def running(folder: Path) -> Iterator[str]:
     """The bootstrap address of a fresh broker that keeps its log in folder. Raises RuntimeError with the log's end."""
-    port, controller_port = _free_ports(2)
+    port, controller_port = free_ports(2)
     env, config, data = Path(sys.prefix).parent, folder / "server.properties", folder / "data"
     broker.prepare(env, config, data, "YmVuY2gtYmVuY2gtYmVuYw", port, controller_port)
     log = folder / "broker.log"
@@ -42,11 +42,3 @@ def create_topic(bootstrap: str, topic: str, partitions: int) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
     config = {"message.timestamp.type": "LogAppendTime", "retention.ms": "-1"}
     admin.create_topics([NewTopic(topic, partitions, 1, config=config)])[topic].result()
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

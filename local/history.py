@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
-
-from local.simulator import history, producer, replay
-
-READ_TIMEOUT_S = 30
+from local.simulator import history, log, producer, replay
 
 
 @dataclass(frozen=True)
@@ -35,15 +29,6 @@ def send(bootstrap: str, topic: str, weeks: int) -> Sent:
     One producer sends a partition's orders in their own order, so that what is there is a beginning of each partition:
     the log ends up as after one sending. Raises BrokerUnreachable, TopicUnfit or NotDelivered.
     """
-    try:
-        return _complete(bootstrap, topic, weeks)
-    except SystemError as error:
-        # All that confluent_kafka leaves of a Ctrl-C that comes while it calls back.
-        raise KeyboardInterrupt from error
-
-
-def _complete(bootstrap: str, topic: str, weeks: int) -> Sent:
-    producer.check_topic(bootstrap, topic)
     there = delivered(bootstrap, topic)
     if not there:
         sent = replay.send(bootstrap, topic, weeks)
@@ -51,17 +36,15 @@ def _complete(bootstrap: str, topic: str, weeks: int) -> Sent:
     orders = list(history.read())
     weeks = _shift_weeks(orders, there, weeks)
     shift = timedelta(weeks=weeks)
-    missing = {order.order_id for order in orders if there.get(order.order_id) != order.event_ts + shift}
-    _send(
-        bootstrap, topic, ((k, v) for order, (k, v) in zip(orders, replay.orders(weeks)) if order.order_id in missing)
-    )
-    return Sent(len(orders), sum(order.line_count for order in orders), weeks, len(orders) - len(missing))
+    kept = {order.order_id for order in orders if there.get(order.order_id) == order.event_ts + shift}
+    replay.send(bootstrap, topic, weeks, without=kept)
+    return Sent(len(orders), sum(order.line_count for order in orders), weeks, len(kept))
 
 
 def delivered(bootstrap: str, topic: str) -> dict[str, datetime]:
-    """Order id -> event time, without zone, of what a topic holds."""
+    """Order id -> event time, without zone, of what a topic holds. Raises BrokerUnreachable or TopicUnfit."""
     found: dict[str, datetime] = {}
-    for message in _messages(bootstrap, topic):
+    for message in log.read(bootstrap, {(topic, at): 0 for at in range(producer.check_topic(bootstrap, topic))}):
         # A sender of broken or foreign events is the pipeline's concern: here they are no part of the history.
         with suppress(ValueError, KeyError, TypeError):
             event: dict[str, Any] = json.loads(message.value() or b"")
@@ -69,58 +52,8 @@ def delivered(bootstrap: str, topic: str) -> dict[str, datetime]:
     return found
 
 
-def _messages(bootstrap: str, topic: str) -> Iterator[Message]:
-    """All messages up to the log's end."""
-    settings = {"bootstrap.servers": bootstrap, "group.id": "history", "enable.auto.commit": False}
-    consumer = Consumer({**settings, "enable.partition.eof": True, "log_level": 2})
-    try:
-        partitions = consumer.list_topics(topic, timeout=READ_TIMEOUT_S).topics[topic].partitions
-        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
-        open_ends, read = len(partitions), time.monotonic()
-        while open_ends:
-            some = consumer.consume(10_000, 0.2)  # returns when it has them all or the time is over
-            if some:
-                read = time.monotonic()
-            elif time.monotonic() - read > READ_TIMEOUT_S:
-                raise producer.BrokerUnreachable(
-                    f"{topic} at {bootstrap} has not been read to its end: nothing came for {READ_TIMEOUT_S} s. See "
-                    "`make logs S=kafka`"
-                )
-            for message in some:
-                error = message.error()
-                if error is None:
-                    yield message
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    open_ends -= 1
-                else:
-                    raise KafkaException(error)
-    finally:
-        consumer.close()
-
-
 def _shift_weeks(orders: list[history.Order], there: dict[str, datetime], otherwise: int) -> int:
     """The whole weeks that most of the history's orders that are there were moved by."""
     shifts = Counter(there[order.order_id] - order.event_ts for order in orders if order.order_id in there)
     shift = shifts.most_common(1)[0][0] if shifts else timedelta(weeks=otherwise)
     return otherwise if shift % timedelta(weeks=1) else shift // timedelta(weeks=1)
-
-
-def _send(bootstrap: str, topic: str, messages: Iterator[tuple[bytes, bytes]]) -> None:
-    # The queue holds the whole history, so that produce never finds it full.
-    settings = {"linger.ms": 50, "queue.buffering.max.messages": 30_000, "message.timeout.ms": 60_000}
-    sender = producer.open_producer(bootstrap, settings)
-    failures: list[KafkaError] = []
-
-    def on_delivery(error: KafkaError | None, _: Message) -> None:
-        if error is not None:
-            failures.append(error)
-
-    for key, value in messages:
-        sender.produce(topic, value, key, on_delivery=on_delivery)
-        sender.poll(0)
-    sender.flush()
-    if failures:
-        raise producer.NotDelivered(
-            f"{failures[0].str()}: {topic} at {bootstrap} did not take {len(failures)} of the history's events. See "
-            "`make logs S=kafka`, then `make up`: it goes on where this stopped"
-        )

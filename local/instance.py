@@ -98,6 +98,11 @@ class Instance:
         return self.home / "data"
 
     @property
+    def handover(self) -> Path:
+        """Where the market's senders say how far they have come."""
+        return self.data / "market_handover.json"
+
+    @property
     def logs(self) -> Path:
         return self.home / "logs"
 

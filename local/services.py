@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import shlex
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from local import processes
 from local.instance import HOST, OFFSETS, ROOT, BrokenInstance, Instance, stored_port_base
 from local.kafka import broker
+from local.ports import in_use
 
 STORES = ("kafka", "warehouse", "dataflow")
 AIRFLOW = ("airflow-api", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
@@ -49,6 +49,7 @@ def commands(instance: Instance) -> dict[str, list[str]]:
         LIVE: [python, "-m", "local.simulator.live", "--bootstrap", instance.address_of_clients("kafka")],
     }
     lines[LIVE] += ["--rate", instance.settings.get("MADHATTER_LIVE_RATE", "5")]
+    lines[LIVE] += ["--handover", str(instance.handover)]
     if account := instance.settings.get("MADHATTER_ACCOUNT"):
         lines[LIVE] += ["--account", account]
     lines[COLLECTOR] += ["--host", HOST, "--port", f"{port('collector')}"]
@@ -146,7 +147,7 @@ def supervise(instance: Instance) -> bool:
     processes.end(processes.of_service(instance.home))
     for folder in (instance.run, instance.logs, instance.data, instance.airflow_home):
         folder.mkdir(parents=True, exist_ok=True)
-    taken = [f"{port} ({name})" for name, port in ports(instance).items() if _in_use(port)]
+    taken = [f"{port} ({name})" for name, port in ports(instance).items() if in_use(port)]
     if taken:
         raise ServiceError(
             f"ports in use by another program: {', '.join(taken)}. End that program, or choose other ports: "
@@ -212,7 +213,7 @@ def down(instance: Instance) -> int:
     processes.end(left)
     pidfile = instance.run / "supervisord.pid"
     wait_for(
-        lambda: not (is_up(instance) or any(_in_use(p) for p in ports(instance).values())), 20, "a port stays in use"
+        lambda: not (is_up(instance) or any(in_use(p) for p in ports(instance).values())), 20, "a port stays in use"
     )
     pidfile.unlink(missing_ok=True)
     return len(left)
@@ -247,16 +248,6 @@ def wait_for(condition: Callable[[], bool], timeout_s: float, failure: str) -> N
         if time.monotonic() > deadline:
             raise ServiceError(f"{failure} ({timeout_s:.0f} s)")
         time.sleep(0.05)
-
-
-def _in_use(port: int) -> bool:
-    with socket.socket() as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            s.bind((HOST, port))
-        except OSError:
-            return True
-    return False
 
 
 def _escape(value: str) -> str:

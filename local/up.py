@@ -84,29 +84,50 @@ def _send_history(instance: Instance) -> int:
 
 def _send_market(instance: Instance, weeks: int) -> None:
     """What the other topics had during the history, thin, and the market from its end up to now. It ends at an instant
-    that is kept: a sending that was broken off is made again with the same events, which count once."""
+    that is kept, with where the log ended before it: a sending that was broken off goes on where it stopped."""
+    from include.contracts.contract import topics
     from local.simulator import preload
     from local.simulator.account import Account
+    from local.simulator.log import Left
+    from madhatter import kafka
 
     known = _market(instance)
     if known.get("events"):
         return
     folder = instance.settings.get("MADHATTER_ACCOUNT")
     with step("Market up to now to Kafka") as say:
-        until_ms = known.get("until_ms") or int(time.time()) * 1000
-        note = instance.data / MARKET_NOTE
-        note.write_text(json.dumps({"until_ms": until_ms}))
-        account = Account(Path(folder)) if folder else None
-        sent = preload.load(instance.address("kafka"), weeks, until_ms, account=account)
-        note.write_text(json.dumps({"until_ms": until_ms, "events": sent.events}))
-        say(f"{sent.events:,} events of all topics")
+        bootstrap = instance.address("kafka")
+        if "began" not in known:
+            ends = kafka.read_log(kafka.admin({"bootstrap.servers": bootstrap}), topics(), datetime.now(UTC))
+            began = [[topic, partition, log.stable_end] for (topic, partition), log in ends.items()]
+            known = {"until_ms": int(time.time()) * 1000, "began": began}
+            _note_market(instance, known)
+        sent = preload.load(
+            bootstrap,
+            weeks,
+            known["until_ms"],
+            account=Account(Path(folder), run="before-live") if folder else None,
+            left=Left(bootstrap, {(topic, partition): end for topic, partition, end in known["began"]}),
+            handover=instance.handover,
+        )
+        _note_market(instance, known | {"events": sent.events})
+        kept = f"; {sent.kept:,} of them were there from a start that was broken off" if sent.kept else ""
+        say(f"{sent.events:,} events of all topics{kept}")
 
 
-def _market(instance: Instance) -> dict[str, int]:
-    """until_ms: where the market that was sent ends; events: how many, once all of them are there."""
+def _market(instance: Instance) -> dict[str, Any]:
+    """until_ms: where the market that was sent ends; began: [topic, partition, offset] from which on it is in the log;
+    events: how many, once all of them are there."""
     note = instance.data / MARKET_NOTE
-    found: dict[str, int] = json.loads(note.read_text()) if note.exists() else {}
+    found: dict[str, Any] = json.loads(note.read_text()) if note.exists() else {}
     return found
+
+
+def _note_market(instance: Instance, known: dict[str, Any]) -> None:
+    note = instance.data / MARKET_NOTE
+    writing = note.with_suffix(".writing")
+    writing.write_text(json.dumps(known))
+    writing.replace(note)
 
 
 def finish(instance: Instance) -> None:

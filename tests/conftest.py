@@ -1,4 +1,4 @@
-"""One platform for all tests that need a whole one."""
+"""One broker, and one platform for all tests that need a whole one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 from tests import platform as platforms
+from tests.stand_ins import Broker
 
 # How long an example may take is a question of the machine's load, not of behaviour.
 settings.register_profile("madhatter", deadline=None)
@@ -23,6 +24,15 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[platforms.Pla
     yield started
     done = started.local("down")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A running broker for tests that do not stop it; each has topics of its own."""
+    own = Broker(tmp_path_factory.mktemp("broker"))
+    own.start()
+    yield own
+    own.end()
 
 
 class ByWhatTheyStart(LoadScopeScheduling):  # type: ignore[misc]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +16,8 @@ from typing import Any
 
 from local import health
 from local.airflow.api import AirflowApi
-from local.instance import OFFSETS, ROOT, Instance
+from local.instance import ROOT, Instance
+from local.ports import free_port_base
 from local.warehouse import query
 
 UP_TIMEOUT_S = 400
@@ -113,23 +113,6 @@ def start(home: Path, **settings: str) -> Platform:
     done = platform.local("up")
     assert done.returncode == 0, f"up failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return platform
-
-
-def free_port_base() -> int:
-    """A PORT_BASE whose ports are all free now."""
-    for base in range(12_000, 17_000, 200):
-        if all(_is_free(base + offset) for offset in OFFSETS.values()):
-            return base
-    raise RuntimeError("no 100 free ports in a row between 12000 and 17000")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def until(condition: Callable[[], Any], what: str, timeout_s: float = 120) -> Any:

@@ -9,16 +9,17 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
 from local.instance import ROOT, Instance
 from local.kafka import broker
 from local.migrate import migrate
+from local.ports import free_ports
 from local.snowflake.client import connect
 from madhatter import kafka
 from madhatter.warehouse import Warehouse
@@ -35,15 +36,30 @@ def until(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.02)
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that are free now, all different."""
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
+def records(bootstrap: str, *topics: str) -> Iterator[Message]:
+    """All messages of the topics up to their ends; those of a partition come in order."""
+    settings = {"bootstrap.servers": bootstrap, "group.id": "test", "enable.auto.commit": False}
+    consumer = Consumer({**settings, "enable.partition.eof": True})
+    try:
+        known = [consumer.list_topics(topic, timeout=DEADLINE_S).topics[topic] for topic in topics]
+        places = [
+            TopicPartition(topic.topic, number, OFFSET_BEGINNING) for topic in known for number in topic.partitions
+        ]
+        consumer.assign(places)
+        open_ends = {(place.topic, place.partition) for place in places}
+        deadline = time.monotonic() + DEADLINE_S
+        while open_ends:
+            assert time.monotonic() < deadline, f"not read to its end within {DEADLINE_S} s: {open_ends}"
+            for message in consumer.consume(10_000, timeout=0.2):
+                deadline = time.monotonic() + DEADLINE_S
+                error = message.error()
+                if error is None:
+                    yield message
+                else:
+                    assert error.code() == KafkaError._PARTITION_EOF, error
+                    open_ends.discard((message.topic(), message.partition()))
+    finally:
+        consumer.close()
 
 
 @dataclass
@@ -129,16 +145,7 @@ class Broker(Process):
 
     def read(self, topic: str) -> list[Message]:
         """All messages of a topic, by partition and offset."""
-        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "test", "enable.auto.commit": False})
-        found: list[Message] = []
-        for partition in consumer.list_topics(topic).topics[topic].partitions:
-            _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition))
-            consumer.assign([TopicPartition(topic, partition, 0)])
-            before = len(found)
-            while len(found) - before < end:
-                found += consumer.consume(10_000, timeout=0.2)
-        consumer.close()
-        return found
+        return sorted(records(self.bootstrap, topic), key=lambda message: (message.partition(), message.offset()))
 
 
 class Snowflake(Process):

@@ -10,7 +10,8 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
-from confluent_kafka import Consumer, TopicPartition
+
+from tests.stand_ins import records
 
 # One row a message; event is null where it is no JSON.
 MESSAGES = """
@@ -45,25 +46,16 @@ from ranked
 
 def read_log(bootstrap: str, topics: list[str], path: Path) -> Path:
     """Writes every record of the topics to a Parquet file: topic, partition, offset, arrival_ts, value."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "truth", "enable.auto.commit": False})
-    rows: list[tuple[str, int, int, datetime, bytes]] = []
-    for topic in topics:
-        for partition in consumer.list_topics(topic, timeout=30).topics[topic].partitions:
-            first, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)
-            consumer.assign([TopicPartition(topic, partition, first)])
-            read = first
-            while read < end:
-                for message in consumer.consume(min(10_000, end - read), 10):
-                    assert message.error() is None, message.error()
-                    offset = int(message.offset() or 0)
-                    if offset < end:
-                        arrival = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC).replace(tzinfo=None)
-                        rows.append((topic, partition, offset, arrival, message.value() or b""))
-                    read = offset + 1
-    consumer.close()
-    columns = list(zip(*rows, strict=True))
+
+    def arrival(ms: int) -> datetime:
+        return datetime.fromtimestamp(ms / 1000, UTC).replace(tzinfo=None)
+
+    rows = [
+        (m.topic(), m.partition(), m.offset(), arrival(m.timestamp()[1]), m.value() or b"")
+        for m in records(bootstrap, *topics)
+    ]
     names = ("topic", "partition", "offset", "arrival_ts", "value")
-    pq.write_table(pa.table(dict(zip(names, columns, strict=True))), path)
+    pq.write_table(pa.table(dict(zip(names, zip(*rows, strict=True), strict=True))), path)
     return path
 
 

@@ -10,21 +10,17 @@ import csv
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka import Message as Delivered
-
-from include.producing import BULK
 from local.files import mapping, rows
 from local.files.events import Events, Fault, Message
 from local.files.mapping import MappingError
 from local.files.rows import FileError
 from local.instance import Instance
-from local.simulator.producer import BrokerUnreachable, NotDelivered, TopicUnfit, check_topic, open_producer
+from local.simulator.producer import BrokerUnreachable, NotDelivered, TopicUnfit, deliver
 
 NOTHING, UNUSABLE = 1, 2  # exit codes
 MAX_REASONS = 1_000  # told apart: some quote the value
@@ -75,43 +71,12 @@ class Rejected:
         self._account.note(fault)
 
 
-def send(messages: Iterable[Message], bootstrap: str, topic: str, account: Account) -> None:
-    """Sends all messages and returns once the broker has them. Raises BrokerUnreachable, TopicUnfit, NotDelivered."""
-    check_topic(bootstrap, topic)
-    producer = open_producer(bootstrap, {**BULK, "message.timeout.ms": 60_000})
-    failures: list[KafkaError] = []
-
-    def on_delivery(error: KafkaError | None, _: Delivered) -> None:
-        if error is not None:
-            failures.append(error)
-
-    for message in messages:
-        while not failures:
-            try:
-                producer.produce(topic, message.value, message.key, on_delivery=on_delivery)
-                break
-            except BufferError:
-                producer.poll(1)
-            except KafkaException as error:  # the topic is gone
-                failures.append(error.args[0])
-        if failures:
-            break
-        producer.poll(0)
-        account.events += 1
-        account.rows += message.rows
-    producer.flush()
-    if failures:
-        raise NotDelivered(
-            f"{failures[0].str()}: {topic} at {bootstrap} did not take {len(failures)} of {account.events} events. See "
-            "`make logs S=kafka`, then send again: an event that arrives twice counts once"
-        )
-
-
-def count(messages: Iterable[Message], account: Account) -> None:
-    """Makes the messages and sends none."""
+def counted(messages: Iterable[Message], account: Account) -> Iterator[tuple[bytes, bytes]]:
+    """(key, value) of the messages, noted as they pass."""
     for message in messages:
         account.events += 1
         account.rows += message.rows
+        yield message.key, message.value
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -131,11 +96,13 @@ def main(arguments: list[str] | None = None) -> int:
         described, targets = mapping.read(options.map)
         with Rejected(file, account) as rejected:
             events = Events(described, targets, rejected.add)
-            messages = events.make(rows.read(options.file, described.input, events.columns))
+            made = events.make(rows.read(options.file, described.input, events.columns))
+            messages = counted(made, account)
             if options.check:
-                count(messages, account)
+                for _ in messages:
+                    pass
             else:
-                send(messages, options.bootstrap or Instance.current().address("kafka"), described.topic, account)
+                deliver(options.bootstrap or Instance.current().address("kafka"), described.topic, messages)
     except (MappingError, FileError, BrokerUnreachable, TopicUnfit, NotDelivered, OSError) as error:
         print(f"replay: {error}", file=sys.stderr)
         return UNUSABLE

@@ -7,6 +7,7 @@ whole, so a reader sees no half row; `select * from 'FOLDER/*.parquet'` is the w
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +18,20 @@ ROWS_A_FILE = 200_000
 
 
 class Account:
-    """Appends to a folder, which may hold the files of earlier runs. Used by one process at a time."""
+    """Appends to a folder, which may hold the files of earlier runs. Used by one process at a time.
 
-    def __init__(self, folder: Path, prefix: str = "") -> None:
+    run: names the files. A sending that is made again under its name replaces what it has written before."""
+
+    def __init__(self, folder: Path, prefix: str = "", run: str | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
+        self._folder, self._run = folder, run
         self._topics = [f"{prefix}{topic}" for topic in TOPICS]
         self._parts: list[tuple[Events, Numbers]] = []
         self._rows = 0
 
     def add(self, events: Events, partition: Numbers) -> None:
         """Notes messages and their partitions; writes a file when many have come together."""
-        self._parts.append((events, partition))
+        self._parts.append((replace(events, keys=[], values=[]), partition))
         self._rows += len(events)
         if self._rows >= ROWS_A_FILE:
             self.write()
@@ -59,7 +62,7 @@ class Account:
         )
         # Names sort by the time of writing; the random part keeps two runs apart.
         first = int(column("send_ms").min())
-        path = self._folder / f"{first:015d}-{uuid.uuid4().hex[:8]}.parquet"
+        path = self._folder / f"{first:015d}-{self._run or uuid.uuid4().hex[:8]}.parquet"
         temporary = path.with_suffix(".writing")
         pq.write_table(table, temporary, compression="lz4", use_dictionary=["topic", "kind", "label"])
         temporary.replace(path)

@@ -74,21 +74,24 @@ class Accounts:
         count = bisect_left(opened_ms, moment_ms)
         return known[count - 1 - min(int(random.exponential(4)), count - 1)] if count else None
 
+    def openings(self, day: int) -> list[Event]:
+        """The accounts that are opened on a market day, as events."""
+        return [
+            customers.change(
+                account.customer_id,
+                account.country,
+                "none",
+                "created",
+                account.opened_ms,
+                f"customer:{account.customer_id}:1",
+            )
+            for account in self.opened(day)
+        ]
+
     def events(self, day: int) -> list[Event]:
         """What happens to accounts on a market day."""
         pace, shop = self.pace, self.shop
-        found = []
-        for account in self.opened(day):
-            found.append(
-                customers.change(
-                    account.customer_id,
-                    account.country,
-                    "none",
-                    "created",
-                    account.opened_ms,
-                    f"customer:{account.customer_id}:1",
-                )
-            )
+        found = self.openings(day)
         for account in self.opened(day - 1):
             if account.is_brief:
                 found.append(

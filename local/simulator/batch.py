@@ -19,6 +19,7 @@ from include.producing import BULK
 from local.simulator import shop
 from local.simulator.account import Account
 from local.simulator.events import Events
+from local.simulator.log import Left
 from local.simulator.market import Market
 from local.simulator.pace import DEFAULT_RATE, Pace
 from local.simulator.producer import BrokerUnreachable, NotDelivered, TopicUnfit
@@ -35,9 +36,10 @@ FLUSH_S = 120
 
 @dataclass(frozen=True)
 class Sent:
-    """events: messages that the broker has taken; cpu_s: of this process, seconds."""
+    """events: messages that the broker has; kept: those that were there before; cpu_s: of this process, seconds."""
 
     events: int
+    kept: int
     cpu_s: float
 
 
@@ -48,15 +50,23 @@ def pieces(market: Market, start_ms: int, end_ms: int) -> Iterator[Events]:
         yield market.events(at, min(at + step, end_ms))
 
 
-def send(bootstrap: str, parts: Iterator[Events], *, account: Account | None = None, prefix: str = "") -> Sent:
-    """Sends all parts and returns once the broker has them. Raises BrokerUnreachable, TopicUnfit or NotDelivered."""
+def send(
+    bootstrap: str,
+    parts: Iterator[Events],
+    *,
+    account: Account | None = None,
+    prefix: str = "",
+    left: Left | None = None,
+) -> Sent:
+    """Sends all parts, but for what is left of an earlier sending, and returns once the broker has them. Raises
+    BrokerUnreachable, TopicUnfit or NotDelivered."""
     started = time.process_time()
-    sender = Sender(bootstrap, check_topics(bootstrap, prefix), SETTINGS, account, prefix)
+    sender = Sender(bootstrap, check_topics(bootstrap, prefix), SETTINGS, account, prefix, left)
     for events in parts:
         sender.send(events)
-    if left := sender.close(FLUSH_S):
-        raise NotDelivered(f"{left} of {sender.sent} events did not reach {bootstrap} within {FLUSH_S} s")
-    return Sent(sender.sent, time.process_time() - started)
+    if missing := sender.close(FLUSH_S):
+        raise NotDelivered(f"{missing} of {sender.sent} events did not reach {bootstrap} within {FLUSH_S} s")
+    return Sent(sender.sent, sender.kept, time.process_time() - started)
 
 
 def milliseconds(text: str) -> int:

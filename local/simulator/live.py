@@ -2,8 +2,9 @@
 
 python -m local.simulator.live --bootstrap 127.0.0.1:18092 --rate 5 --seed 42
 
-What is sent in an interval is a function of (seed, rate, interval). A restart goes on with the next whole second, so no
-event comes twice; what lay in between is left out. Run one generator at a time.
+What is sent in an interval is a function of (seed, rate, interval). With --handover the first start goes on where the
+sender before has stopped, and opens with a stocktaking where orders came at another rate. A restart goes on with the
+next whole second, so no event comes twice; what lay in between is left out. Run one generator at a time.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 
 from local.simulator import shop
 from local.simulator.account import Account
+from local.simulator.handover import take
 from local.simulator.market import Market
 from local.simulator.pace import DEFAULT_RATE, Pace
 from local.simulator.producer import BrokerUnreachable, NotDelivered, TopicUnfit
@@ -27,6 +29,7 @@ from local.simulator.sender import Sender, check_topics
 
 # After a longer standstill (a laptop that slept, a full queue) the time in between is left out, not sent in a burst.
 MAX_BEHIND_S = 10
+HANDOVER_EVENTS = 1_000_000  # sent in a burst at most, where the sender before has stopped some time ago
 EVENTS_AHEAD = 10_000  # made at a time
 QUEUE_KB, QUEUE_S, EVENT_KB = 16 * 1024, 10, 0.5
 FLUSH_S = 8  # less than supervisord waits before it kills
@@ -50,16 +53,36 @@ def wait_for_topics(bootstrap: str, prefix: str, stop: threading.Event) -> dict[
     return {}
 
 
-def run(market: Market, sender: Sender, stop: threading.Event, count: int | None) -> None:
-    """Sends events, each when its time has come, from the next whole second on, until stop or count."""
+def take_over(market: Market, sender: Sender, stop: threading.Event, handover: Path) -> int | None:
+    """Sends what is to be known where another market went before. Returns the instant since when events are to be
+    sent, POSIX milliseconds; None: from now on."""
+    left = take(handover, market.pace.mark)
+    now_ms = int(time.time()) * 1000
+    since_ms = left.until_ms if left is not None else None
+    if since_ms is not None and (now_ms - since_ms) / 1000 * market.pace.rate > HANDOVER_EVENTS:
+        since_ms = None
+    if left is None or left.mark != market.pace.mark:
+        log.info("orders do not go on at the rate they had: accounts and a stocktaking first")
+        since_ms = since_ms or now_ms
+        sender.send(market.trade.opening(since_ms), stop)
+    return since_ms
+
+
+def run(market: Market, sender: Sender, stop: threading.Event, count: int | None, since_ms: int | None) -> None:
+    """Sends events, each when its time has come, until stop or count: from the next whole second on, or since an
+    instant that is past."""
     ahead_ms = int(min(10_000, max(200, EVENTS_AHEAD / market.pace.rate * 1000)))
     # What went before is made once, at 50,000 a second in ten seconds: the clock starts after it.
-    market.events(int(time.time()) * 1000, int(time.time()) * 1000 + 1)
-    at_ms = (int(time.time()) + 1) * 1000
+    at_ms = since_ms or int(time.time()) * 1000
+    market.events(at_ms, at_ms + 1)
+    is_joining = since_ms is not None
+    if not is_joining:
+        at_ms = (int(time.time()) + 1) * 1000
     account_due = time.monotonic() + ACCOUNT_S
     while not stop.is_set():
         behind_s = time.time() - at_ms / 1000
-        if behind_s > MAX_BEHIND_S:
+        is_joining = is_joining and behind_s > 0
+        if behind_s > MAX_BEHIND_S and not is_joining:
             log.warning("%d s were missed (the machine slept or the queue was full): no events for them", behind_s)
             at_ms = (int(time.time()) + 1) * 1000
         events = market.events(at_ms, at_ms + ahead_ms)
@@ -95,6 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--count", type=int, help="end after this many events")
+    parser.add_argument("--handover", type=Path, help="file that says where the sender before has stopped")
     parser.add_argument("--account", type=Path, help="folder to which to append what was sent, as Parquet")
     options = parser.parse_args(arguments)
     if not 0 <= options.rate <= MOST_RATE:
@@ -123,7 +147,8 @@ def main(arguments: list[str] | None = None) -> int:
         account = Account(options.account, options.prefix) if options.account else None
         sender = Sender(options.bootstrap, counts, settings, account, options.prefix)
         log.info("%g events a second to %s", options.rate, options.bootstrap)
-        run(market, sender, stop, options.count)
+        since_ms = take_over(market, sender, stop, options.handover) if options.handover else None
+        run(market, sender, stop, options.count, since_ms)
         left = sender.close(FLUSH_S)
         log.info("%d events sent, %d of them left behind", sender.sent, left)
     except (TopicUnfit, NotDelivered, FileNotFoundError) as e:

@@ -4,7 +4,7 @@ python -m local.simulator.preload --bootstrap HOST:PORT [--until 2026-11-23T10:0
 
 In parts: accounts and catalogue of the history; its time, thin; the gap from its end to 24 hours ago: orders at the
 history's pace, of the rest a little; a stocktaking; the last 24 hours in full, at LAST_DAY_RATE. It ends at an instant,
-and `live` goes on later without an event of the same id: orders, stock and tickets are the same market in both.
+from which `live` goes on without an event of the same id: orders, stock and tickets are the same market in both.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from local.simulator import past, shop
 from local.simulator.account import Account
 from local.simulator.batch import Sent, milliseconds, pieces, send
 from local.simulator.events import CUSTOMERS, ORDERS, PRODUCTS, STOCK, TICKETS, Events, concat, draws
+from local.simulator.handover import Handover
+from local.simulator.log import Left
 from local.simulator.market import Market
 from local.simulator.pace import Pace
 from local.simulator.producer import BrokerUnreachable, NotDelivered, TopicUnfit
@@ -68,11 +70,23 @@ def _thinned(events: Events, since_ms: int) -> Events:
 
 
 def load(
-    bootstrap: str, weeks: int, until_ms: int, *, seed: int = 42, account: Account | None = None, prefix: str = ""
+    bootstrap: str,
+    weeks: int,
+    until_ms: int,
+    *,
+    seed: int = 42,
+    account: Account | None = None,
+    prefix: str = "",
+    left: Left | None = None,
+    handover: Path | None = None,
 ) -> Sent:
-    """Sends all parts and returns once the broker has them. Raises BrokerUnreachable, TopicUnfit, NotDelivered."""
+    """Sends all parts, but for what is left of an earlier sending, and returns once the broker has them. handover: file
+    from which `live` goes on. Raises BrokerUnreachable, TopicUnfit, NotDelivered."""
     market = Market(shop.load(), Pace(seed, LAST_DAY_RATE, trade=1.0))
-    return send(bootstrap, parts(market, weeks, until_ms), account=account, prefix=prefix)
+    sent = send(bootstrap, parts(market, weeks, until_ms), account=account, prefix=prefix, left=left)
+    if handover is not None:
+        Handover(market.pace.mark, until_ms).leave(handover)
+    return sent
 
 
 def main(arguments: list[str] | None = None) -> int:

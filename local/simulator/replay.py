@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from confluent_kafka import KafkaError, KafkaException, Message
-
 from local.simulator import history
-from local.simulator.producer import BrokerUnreachable, NotDelivered, TopicUnfit, check_topic, open_producer
+from local.simulator.producer import BrokerUnreachable, NotDelivered, TopicUnfit, deliver
 
 TOPIC = "sales.orders"
 
@@ -40,44 +37,22 @@ def orders(weeks: int) -> Iterator[tuple[bytes, bytes]]:
         yield _message(order, timedelta(weeks=weeks))
 
 
-def send(bootstrap: str, topic: str, weeks: int) -> Sent:
-    """Sends orders(weeks) and returns once the broker has them all.
+def send(bootstrap: str, topic: str, weeks: int, without: Container[str] = ()) -> Sent:
+    """Sends orders(weeks), but for the order ids in `without`, and returns once the broker has them all.
 
     Raises BrokerUnreachable, TopicUnfit or NotDelivered. To send again is safe: a repeated event has the same event_id.
     """
-    check_topic(bootstrap, topic)
-    # The queue holds the whole history, so that produce never finds it full.
-    settings = {"linger.ms": 50, "queue.buffering.max.messages": 30_000, "message.timeout.ms": 60_000}
-    producer = open_producer(bootstrap, settings)
-    delivered: Counter[int | None] = Counter()
-    failures: list[KafkaError] = []
+    lines = 0
 
-    def on_delivery(error: KafkaError | None, message: Message) -> None:
-        if error is None:
-            delivered[message.partition()] += 1
-        else:
-            failures.append(error)
+    def messages() -> Iterator[tuple[bytes, bytes]]:
+        nonlocal lines
+        for order in history.read():
+            if order.order_id not in without:
+                lines += order.line_count
+                yield _message(order, timedelta(weeks=weeks))
 
-    events = lines = 0
-    for order in history.read():
-        if failures:
-            break
-        key, value = _message(order, timedelta(weeks=weeks))
-        try:
-            producer.produce(topic, value, key, on_delivery=on_delivery)
-        except KafkaException as e:  # the topic is gone
-            failures.append(e.args[0])
-            break
-        producer.poll(0)
-        events += 1
-        lines += order.line_count
-    producer.flush()
-    if failures:
-        raise NotDelivered(
-            f"{failures[0].str()}: {topic} at {bootstrap} took {delivered.total()} of the history's events, "
-            f"{len(failures)} failed. See `make logs S=kafka`, then send again: an event that arrives twice counts once"
-        )
-    return Sent(events, lines, {partition: n for partition, n in sorted(delivered.items()) if partition is not None})
+    by_partition = deliver(bootstrap, topic, messages())
+    return Sent(sum(by_partition.values()), lines, by_partition)
 
 
 def _message(order: history.Order, shift: timedelta) -> tuple[bytes, bytes]:

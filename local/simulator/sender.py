@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from local.simulator.account import Account
 from local.simulator.events import TOPICS, Events
+from local.simulator.log import Left
 from local.simulator.partitions import partitions
 from local.simulator.producer import NotDelivered, check_topic, open_producer
 
@@ -30,7 +31,8 @@ def check_topics(bootstrap: str, prefix: str = "", timeout_s: float = 10) -> dic
 class Sender:
     """Queues events in librdkafka, which keeps them while the broker is away; the log says so, and when it is back.
 
-    The account has every event as soon as it is queued: it is right when close() returns 0.
+    The account has every event as soon as it is queued: it is right when close() returns 0. left: what an earlier
+    sending of the same events has left in the log; that is not sent again, and counts as sent.
     """
 
     def __init__(
@@ -40,9 +42,11 @@ class Sender:
         settings: Mapping[str, Any],
         account: Account | None,
         prefix: str,
+        left: Left | None = None,
     ) -> None:
         self.bootstrap, self.prefix, self.account = bootstrap, prefix, account
-        self.sent = 0
+        self.sent = self.kept = 0
+        self._left = left
         self.failure: KafkaError | None = None
         self._counts = np.array([counts[topic] for topic in TOPICS], np.uint32)
         self._is_away, self._asked = False, 0.0
@@ -64,10 +68,12 @@ class Sender:
         queued: list[int] = []
         for first, last in pairwise(bounds):
             rows = order[first:last].tolist()
-            topic, number = TOPICS[int(events.topic[rows[0]])], int(partition[rows[0]])
-            left = self._produce(f"{self.prefix}{topic}", number, rows, events, stop)
-            queued += rows if not left else [row for row in rows if row not in left]
-            if left:
+            topic, number = f"{self.prefix}{TOPICS[int(events.topic[rows[0]])]}", int(partition[rows[0]])
+            kept = self._left.take((topic, number), [events.values[row] for row in rows]) if self._left else 0
+            self.kept += kept
+            unsent = self._produce(topic, number, rows[kept:], events, stop)
+            queued += rows if not unsent else [row for row in rows if row not in unsent]
+            if unsent:
                 break
         self.sent += len(queued)
         if self.account is not None and len(queued) == len(events):
@@ -80,6 +86,8 @@ class Sender:
         self, topic: str, partition: int, rows: list[int], events: Events, stop: threading.Event | None
     ) -> set[int]:
         """Queues rows of events for one partition; returns those that were not, because stop came first."""
+        if not rows:
+            return set()
         keys, values = events.keys, events.values
         messages: list[dict[str, Any]] = [{"value": values[row], "key": keys[row]} for row in rows]
         while True:

@@ -225,9 +225,9 @@ class Stock:
 
     def stocktaking(self, moment_ms: int) -> list[Event]:
         """A count of every shelf at a moment."""
-        stock = self.on_shelf(moment_ms)
+        stock, name = self.on_shelf(moment_ms), f"{moment_ms // 1000}-{self.pace.mark}-all"
         return [
-            self.movement(moment_ms, product * len(WAREHOUSES) + house, "count", int(stock[product, house]), "year")
+            self.movement(moment_ms, product * len(WAREHOUSES) + house, "count", int(stock[product, house]), name)
             for product in np.flatnonzero(self.shop.is_stocked).tolist()
             for house in range(len(WAREHOUSES))
         ]

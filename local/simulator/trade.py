@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -54,6 +55,16 @@ class Trade:
             if first < last:
                 found.append(events.take(np.arange(first, last)))
         return found
+
+    def opening(self, moment_ms: int) -> Events:
+        """What has to be known of this market where it follows another one: the accounts of yesterday and today, which
+        order, and what is on the shelves. All of it is sent at the moment."""
+        day = moment_ms // self.pace.day_ms
+        made = [e for each in (day - 1, day) for e in self.accounts.openings(each) if e.event_ms < moment_ms]
+        made += self.stock.stocktaking(moment_ms)
+        events = dispatch(made, draws("opening", self.pace.seed, moment_ms), 1.0, is_faulty=False)
+        kind = np.where(moment_ms - events.event_ms > faults.LATE_AFTER_MS, LATE, NORMAL).astype(np.int8)
+        return replace(events, send_ms=np.full(len(events), moment_ms), kind=kind)
 
     def _day(self, day: int) -> Events:
         made: list[Event] = []

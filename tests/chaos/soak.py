@@ -25,6 +25,7 @@ from pathlib import Path
 
 from include.contracts.contract import topics
 from local import services
+from local.ports import free_port_base
 from tests import platform as platforms
 from tests.chaos import faults
 from tests.chaos.proxy import Proxy
@@ -58,7 +59,7 @@ class Soak:
     def run(self) -> Verdict:
         """Raises AssertionError when the platform does not even start."""
         home = self.folder / "home"
-        base = platforms.free_port_base()
+        base = free_port_base()
         proxies = {
             name: Proxy(base + offset + PROXY_SHIFT, base + offset, reads_http=name == "warehouse")
             for name, offset in (("kafka", 92), ("warehouse", 84))

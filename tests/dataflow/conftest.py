@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.dataflow.stand_in import HERE, PLACE, ROOT, Server, free_ports
+from local.ports import free_ports
+from tests.dataflow.stand_in import HERE, PLACE, ROOT, Server
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path / "dataflow", *free_ports())
+    http, rpc = free_ports(2)
+    server = Server(tmp_path / "dataflow", http, rpc)
     server.start()
     yield server
     assert server.process is not None

@@ -35,16 +35,6 @@ def until(look: Callable[[], T], what: str) -> T:
     return answer
 
 
-def free_ports() -> tuple[int, int]:
-    sockets = [socket.socket(), socket.socket()]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    http, rpc = (int(one.getsockname()[1]) for one in sockets)
-    for one in sockets:
-        one.close()
-    return http, rpc
-
-
 @dataclass
 class Server:
     """One stand-in with its state folder; may be killed and started again on the same ports."""

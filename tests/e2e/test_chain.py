@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import duckdb
 from confluent_kafka import KafkaError, Message
 
 from include.contracts.contract import contract, topics
@@ -109,6 +111,19 @@ def test_market_goes_on_where_the_history_ends_without_a_step(platform: Platform
     after = [row["simulated"] for row in days if last_real < row["day"] < datetime.now(UTC).date()]
     assert after, "the market begins the day after the history"
     assert min(before) / 2 < mean(after) < max(before) * 1.5
+
+
+def test_live_stream_begins_where_the_market_before_it_ends(platform: Platform) -> None:
+    end_ms = json.loads((platform.instance.data / "market.json").read_text())["until_ms"]
+
+    def sends() -> list[int]:
+        sql = "select epoch_ms(send_ts) from read_parquet(?) where epoch_ms(send_ts) between ? and ? order by 1"
+        with duckdb.connect() as connection:
+            near = [str(platform.account / "*.parquet"), end_ms - 60_000, end_ms + 60_000]
+            return [ms for (ms,) in connection.execute(sql, near).fetchall()]
+
+    until(lambda: sends()[-1] > end_ms + 50_000, "a minute of the live stream is sent")
+    assert max(later - earlier for earlier, later in pairwise(sends())) < 10_000
 
 
 def test_ten_windows_are_complete_and_every_event_is_accounted_for(platform: Platform, tmp_path: Path) -> None:

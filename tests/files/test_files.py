@@ -17,7 +17,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
 from include.acceptance import refusals
@@ -102,17 +101,7 @@ def line(number: int, product: str, description: str | None, quantity: int, pric
 
 def sent(broker: Broker, prefix: str) -> list[tuple[bytes, bytes]]:
     """(key, value) of all messages whose event_id starts with the prefix."""
-    consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "test", "enable.auto.commit": False})
-    found: list[tuple[bytes, bytes]] = []
-    for partition in range(4):
-        _, end = consumer.get_watermark_offsets(TopicPartition(TOPIC, partition))
-        consumer.assign([TopicPartition(TOPIC, partition, 0)])
-        position = 0
-        while position < end:
-            for message in consumer.consume(min(1000, end - position), timeout=1):
-                position = int(message.offset() or 0) + 1
-                found.append((message.key() or b"", message.value() or b""))
-    consumer.close()
+    found = [(message.key() or b"", message.value() or b"") for message in broker.read(TOPIC)]
     return [(key, value) for key, value in found if value.startswith(b'{"event_id":"' + prefix.encode())]
 
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import httpx
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AlterConfigOpType,
     ConfigEntry,
@@ -28,7 +27,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from local.instance import ROOT
 from local.kafka import broker as kafka_process
-from tests.stand_ins import ENV, Broker, free_ports, until
+from local.ports import free_ports
+from tests.stand_ins import ENV, Broker, until
 
 TOPIC = "sales.orders"
 KEY = "a key of the shop that nobody guesses"
@@ -144,20 +144,7 @@ def limit(broker: Broker, size: int) -> None:
 
 def messages(broker: Broker, prefix: str) -> list[tuple[bytes, bytes]]:
     """(key, value) of all messages whose event_id starts with `order:<prefix>`, in each partition's order."""
-    consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "test", "enable.auto.commit": False})
-    found: list[tuple[bytes, bytes]] = []
-    try:
-        for partition in range(4):
-            _, end = consumer.get_watermark_offsets(TopicPartition(TOPIC, partition))
-            consumer.assign([TopicPartition(TOPIC, partition, 0)])
-            position = 0
-            while position < end:
-                for message in consumer.consume(min(1000, end - position), timeout=1):
-                    assert message.error() is None, message.error()
-                    position = int(message.offset() or 0) + 1
-                    found.append((message.key() or b"", message.value() or b""))
-    finally:
-        consumer.close()
+    found = [(message.key() or b"", message.value() or b"") for message in broker.read(TOPIC)]
     return [(key, value) for key, value in found if b'"order:' + prefix.encode() in value]
 
 

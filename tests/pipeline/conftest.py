@@ -1,4 +1,4 @@
-"""One broker and one migrated warehouse for all tests of this folder; each test has topics or rows of its own."""
+"""One migrated warehouse for all tests of this folder; each test has topics or rows of its own."""
 
 from __future__ import annotations
 
@@ -8,16 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.pipeline.chain import Chain, empty_chain
-from tests.stand_ins import Broker, Snowflake
-
-
-@pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """A running broker."""
-    own = Broker(tmp_path_factory.mktemp("broker"))
-    own.start()
-    yield own
-    own.end()
+from tests.stand_ins import Snowflake
 
 
 @pytest.fixture(scope="session")

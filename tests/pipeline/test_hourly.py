@@ -17,9 +17,10 @@ from confluent_kafka import Producer, TopicPartition
 from include import references
 from include.beam import hourly, source
 from include.beam.plan import Chunk, Manifest, Plan, cut
+from local.ports import free_ports
 from madhatter import kafka, slices
 from tests.bad_events import GOOD
-from tests.stand_ins import Broker, free_ports, until
+from tests.stand_ins import Broker, until
 
 TOPIC = "sales.orders"
 Done = tuple[Path, Plan, Manifest]  # the store, and what was planned and written in it

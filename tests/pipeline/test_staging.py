@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from local.instance import ROOT, Instance
+from local.ports import free_ports
 from tests.pipeline.chain import TOPIC, Chain, empty_chain, order
-from tests.stand_ins import Snowflake, free_ports
+from tests.stand_ins import Snowflake
 
 # Stages the slices named on the command line, one after the other, and tells what each task ended with.
 STAGE = """

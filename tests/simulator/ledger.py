@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
-from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
 from local.simulator.events import TOPICS
 from tests.simulator.contracts import setting
-from tests.stand_ins import Broker
+from tests.stand_ins import Broker, records
 
 # Values that the simulator puts in where a wrong type or an unknown word is wanted.
 _SPOILED = re.compile(rb'"many"|"maybe"|"event_ts":\[1\]|"ticket_id":17|unheard-of')
@@ -56,20 +55,8 @@ def account(folder: Path) -> list[Row]:
 
 def contents(broker: Broker, prefix: str) -> list[Row]:
     """What is in the topics, sorted."""
-    consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "test", "enable.auto.commit": False})
-    places = [
-        TopicPartition(f"{prefix}{topic}", partition, 0)
-        for topic in TOPICS
-        for partition in range(setting(topic, "partitions"))
-    ]
-    missing = sum(consumer.get_watermark_offsets(place)[1] for place in places)
-    consumer.assign(places)
-    found: list[Row] = []
-    while len(found) < missing:
-        for message in consumer.consume(10_000, timeout=0.2):
-            found.append(Row(message.topic() or "", message.partition() or 0, _event_id(message.value() or b"")))
-    consumer.close()
-    return sorted(found)
+    messages = records(broker.bootstrap, *(f"{prefix}{topic}" for topic in TOPICS))
+    return sorted(Row(m.topic() or "", m.partition() or 0, _event_id(m.value() or b"")) for m in messages)
 
 
 def _event_id(value: bytes) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from local.simulator import shop
+from local.simulator.events import CUSTOMERS, ORDERS, STOCK
 from local.simulator.market import Market
 from local.simulator.pace import Pace
 from local.simulator.shop import HOUR_MS
@@ -41,6 +42,25 @@ def test_stock_never_changes_without_a_movement_and_never_falls_below_nothing(
         assert np.array_equal(shelves, stock.on_shelf((day + 1) * market.pace.day_ms))
     assert set(kinds) == {"sale", "return", "refill", "transfer", "count"}
     assert ran_out > 0
+
+
+def test_opening_of_a_market_has_all_shelves_and_everyone_who_orders(known: shop.Shop) -> None:
+    market = Market(known, Pace.of(SEED, 50))
+    noon = MONDAY_MS + 11 * HOUR_MS
+    opening = market.trade.opening(noon)
+    counted = [json.loads(opening.values[row]) for row in np.flatnonzero(opening.topic == STOCK).tolist()]
+    product_of = {code: at for at, code in enumerate(known.products)}
+    shelves = np.zeros_like(market.trade.stock.levels)
+    for count in counted:
+        assert count["movement_type"] == "count"
+        shelves[product_of[count["product_id"]], WAREHOUSES.index(count["warehouse_id"])] = count["quantity"]
+    assert np.array_equal(shelves[known.is_stocked], market.trade.stock.on_shelf(noon)[known.is_stocked])
+    created = {key for key, topic in zip(opening.keys, opening.topic.tolist()) if topic == CUSTOMERS}
+    coming = market.events(noon, noon + HOUR_MS)
+    opened = {key for key, topic in zip(coming.keys, coming.topic.tolist()) if topic == CUSTOMERS}
+    ordering = {key for key, topic in zip(coming.keys, coming.topic.tolist()) if topic == ORDERS and key[:1] == b"N"}
+    assert ordering
+    assert ordering <= created | opened
 
 
 def test_transfers_leave_one_warehouse_for_another(market: Market) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from itertools import islice
 
 import pytest
@@ -20,58 +19,50 @@ EVENTS, LINES = 25_900, 541_909
 SEND = "import sys; from local import history; history.send(sys.argv[1], sys.argv[2], 780)"
 
 
-@pytest.fixture(scope="module")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    own = Broker(tmp_path_factory.mktemp("kafka"))
-    own.start()
-    yield own
-    own.end()
-
-
 def contents(messages: list[Message]) -> list[tuple[int | None, bytes | None, bytes | None]]:
     """Partition, key and value of messages, in the log's order."""
     return [(message.partition(), message.key(), message.value()) for message in messages]
 
 
 @pytest.fixture(scope="module")
-def whole(kafka: Broker) -> list[tuple[int | None, bytes | None, bytes | None]]:
+def whole(broker: Broker) -> list[tuple[int | None, bytes | None, bytes | None]]:
     """What one undisturbed sending leaves."""
-    topic = kafka.create()
-    assert history.send(kafka.bootstrap, topic, 780) == history.Sent(EVENTS, LINES, 780, 0)
-    return contents(kafka.read(topic))
+    topic = broker.create()
+    assert history.send(broker.bootstrap, topic, 780) == history.Sent(EVENTS, LINES, 780, 0)
+    return contents(broker.read(topic))
 
 
 def test_killed_sending_goes_on_where_it_stopped_in_the_same_order(
-    kafka: Broker, whole: list[tuple[int | None, bytes | None, bytes | None]]
+    broker: Broker, whole: list[tuple[int | None, bytes | None, bytes | None]]
 ) -> None:
-    topic = kafka.create()
-    process = subprocess.Popen([sys.executable, "-c", SEND, kafka.bootstrap, topic], cwd=ROOT)
-    until(lambda: len(kafka.read(topic)) > 1_000, "the first thousand events")
+    topic = broker.create()
+    process = subprocess.Popen([sys.executable, "-c", SEND, broker.bootstrap, topic], cwd=ROOT)
+    until(lambda: len(broker.read(topic)) > 1_000, "the first thousand events")
     process.send_signal(signal.SIGINT)
     process.wait(DEADLINE_S)
-    there = len(kafka.read(topic))
-    assert history.send(kafka.bootstrap, topic, 780) == history.Sent(EVENTS, LINES, 780, there)
-    assert contents(kafka.read(topic)) == whole
+    there = len(broker.read(topic))
+    assert history.send(broker.bootstrap, topic, 780) == history.Sent(EVENTS, LINES, 780, there)
+    assert contents(broker.read(topic)) == whole
 
 
 def test_history_that_is_there_is_not_sent_again_in_another_week(
-    kafka: Broker, whole: list[tuple[int | None, bytes | None, bytes | None]]
+    broker: Broker, whole: list[tuple[int | None, bytes | None, bytes | None]]
 ) -> None:
-    topic = kafka.create()
-    sender = producer.open_producer(kafka.bootstrap, {})
+    topic = broker.create()
+    sender = producer.open_producer(broker.bootstrap, {})
     for key, value in islice(replay.orders(780), 10_000):
         sender.produce(topic, value, key)
     sender.flush()
-    assert history.send(kafka.bootstrap, topic, 781) == history.Sent(EVENTS, LINES, 780, 10_000)
-    assert history.send(kafka.bootstrap, topic, 781) == history.Sent(EVENTS, LINES, 780, EVENTS)
-    assert contents(kafka.read(topic)) == whole
+    assert history.send(broker.bootstrap, topic, 781) == history.Sent(EVENTS, LINES, 780, 10_000)
+    assert history.send(broker.bootstrap, topic, 781) == history.Sent(EVENTS, LINES, 780, EVENTS)
+    assert contents(broker.read(topic)) == whole
 
 
-def test_other_events_of_the_topic_are_not_taken_for_history(kafka: Broker) -> None:
-    topic = kafka.create()
-    sender = producer.open_producer(kafka.bootstrap, {})
+def test_other_events_of_the_topic_are_not_taken_for_history(broker: Broker) -> None:
+    topic = broker.create()
+    sender = producer.open_producer(broker.bootstrap, {})
     sender.produce(topic, b'{"order_id":"S1","event_ts":"2026-11-23T10:53:06.007Z"}', b"S1")
     sender.produce(topic, b"{broken", b"S2")
     sender.flush()
-    assert history.send(kafka.bootstrap, topic, 780) == history.Sent(EVENTS, LINES, 780, 0)
-    assert len(kafka.read(topic)) == EVENTS + 2
+    assert history.send(broker.bootstrap, topic, 780) == history.Sent(EVENTS, LINES, 780, 0)
+    assert len(broker.read(topic)) == EVENTS + 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -14,7 +15,11 @@ import pytest
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
 
 from local.instance import ROOT
-from local.simulator import producer, replay
+from local.simulator import producer, replay, shop
+from local.simulator.events import KINDS
+from local.simulator.handover import Handover
+from local.simulator.market import Market
+from local.simulator.pace import Pace
 from tests.simulator.ledger import Row, account, contents, create_topics
 from tests.stand_ins import DEADLINE_S, Broker, until
 
@@ -124,14 +129,54 @@ def test_live_events_wait_for_a_broker_that_is_not_there_yet(kafka: Broker, star
     assert len(contents(kafka, prefix)) == 10
 
 
-def test_restarted_live_events_repeat_no_id(kafka: Broker, start_live: Callable[..., Live]) -> None:
+def hand_over(folder: Path, mark: str, until_ms: int) -> Path:
+    """As the sender before leaves it."""
+    file = folder / "handover.json"
+    Handover(mark, until_ms).leave(file)
+    return file
+
+
+def test_live_events_begin_where_those_before_have_ended(
+    kafka: Broker, start_live: Callable[..., Live], tmp_path: Path
+) -> None:
+    prefix, market = create_topics(kafka), Market(shop.load(), Pace.of(42, 20))
+    until_ms = int(time.time()) * 1000 - 50_000
+    expected = market.events(until_ms, until_ms + 60_000)
+    file = hand_over(tmp_path, market.pace.mark, until_ms)
+    live = start_live(prefix, "--rate", "20", "--handover", str(file), "--count", str(len(expected)))
+    assert live.process.wait(DEADLINE_S) == 0, live.log()
+    assert live.account() == contents(kafka, prefix)
+    ids = [
+        event_id for kind, event_id in zip(expected.kind.tolist(), expected.ids) if not KINDS[kind].startswith("mal")
+    ]
+    assert sorted(row.event_id for row in live.account() if row.event_id) == sorted(ids)
+
+
+def test_live_orders_at_another_rate_begin_with_a_stocktaking(
+    kafka: Broker, start_live: Callable[..., Live], tmp_path: Path
+) -> None:
     prefix = create_topics(kafka)
-    first = start_live(prefix, "--rate", "100")
+    file = hand_over(tmp_path, Pace.of(42, 5).mark, int(time.time()) * 1000 - 5_000)
+    live = start_live(prefix, "--rate", "50", "--handover", str(file))
+    until(lambda: sum(row.event_id.endswith("-all") for row in live.account()) > 15_000, "all shelves are counted")
+    assert live.end() == 0, live.log()
+    again = start_live(prefix, "--rate", "50", "--handover", str(file))
+    before = len(live.account())
+    until(lambda: len(again.account()) > before, "it goes on")
+    assert again.end() == 0, again.log()
+    assert "stocktaking" in live.log()
+    assert "stocktaking" not in again.log()
+
+
+def test_restarted_live_events_repeat_no_id(kafka: Broker, start_live: Callable[..., Live], tmp_path: Path) -> None:
+    prefix = create_topics(kafka)
+    file = hand_over(tmp_path, Pace.of(42, 100).mark, int(time.time()) * 1000 - 5_000)
+    first = start_live(prefix, "--rate", "100", "--handover", str(file))
     until(lambda: len(first.account()) > 100, "the first run's events")
     first.end(signal.SIGKILL)
     # The same account: the second run goes on in it.
     before = len(first.account())
-    second = start_live(prefix, "--rate", "100")
+    second = start_live(prefix, "--rate", "100", "--handover", str(file))
     until(lambda: len(second.account()) > before + 200, "the second run's events")
     assert second.end() == 0, second.log()
     ids = [row.event_id for row in second.account() if row.event_id and row.kind != "duplicate"]

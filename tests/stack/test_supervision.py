@@ -16,29 +16,10 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from local import health, processes, services
-from local.instance import HOST, OFFSETS, Instance
+from local.instance import HOST, Instance
+from local.ports import free_port_base
 
 READY_S = 60
-
-
-def free_port_base() -> int:
-    """A PORT_BASE whose ports are all free just now; under 32768, where systems begin to take ports for clients."""
-    bases = list(range(20_000, 32_500, 100))
-    start = os.getpid() % len(bases)
-    for base in bases[start:] + bases[:start]:
-        if not any(taken(base + offset) for offset in OFFSETS.values()):
-            return base
-    raise AssertionError("no free ports from 20000 to 32500")
-
-
-def taken(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return True
-    return False
 
 
 def bring_up(instance: Instance) -> None:
