@@ -143,50 +143,46 @@ events as (
         )
 ),
 
-after_pauses as (
+after_others as (
     select
         *,
-        coalesce(
-            event_ts > dateadd(
-                minute, 30, lag(event_ts) over (partition by visitor_id order by event_ts, event_id)
-            ),
-            true
-        ) as is_after_pause
+        lag(event_ts) over (partition by visitor_id order by event_ts, event_id) as previous_ts
     from events
 ),
 
+after_pauses as (
+    select
+        *,
+        coalesce(event_ts > dateadd(minute, 30, previous_ts), true) as is_after_pause
+    from after_others
+),
+
+-- A visit: what happens without a pause.
 visits as (
     select
         *,
-        sum(iff(is_after_pause, 1, 0)) over (
+        max(iff(is_after_pause, event_ts, null)) over (
             partition by visitor_id
             order by event_ts, event_id
             rows between unbounded preceding and current row
-        ) as visit_no
+        ) as visit_ts
     from after_pauses
 ),
 
-begun as (
-    select
-        *,
-        min(event_ts) over (partition by visitor_id, visit_no) as visit_ts
-    from visits
-),
-
--- part_ts: the midnight that a part of a visit without a pause begins after, or the begin of the visit.
+-- part_ts: the midnight that a part of a visit begins after, or the begin of the visit.
 parts as (
     select
         *,
         iff(
             date_trunc('day', event_ts) >= dateadd(minute, 1410, visit_ts), date_trunc('day', event_ts), visit_ts
         ) as part_ts
-    from begun
+    from visits
 ),
 
 numbered as (
     select
         *,
-        row_number() over (partition by visitor_id, visit_no, part_ts order by event_ts, event_id) = 1 as is_first
+        is_after_pause or previous_ts < part_ts as is_first
     from parts
 ),
 
@@ -209,7 +205,7 @@ final as (
         count_if(interaction_type = 'purchase') as purchases,
         count_if(interaction_type = 'error') as errors
     from numbered
-    group by visitor_id, visit_no, part_ts
+    group by visitor_id, part_ts
 )
 
 select * from final;
