@@ -23,6 +23,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
+from confluent_kafka import Consumer, TopicPartition
+
 from include.contracts.contract import topics
 from local import services
 from local.ports import free_port_base
@@ -134,7 +137,7 @@ class Soak:
 
     def _drain(self, platform: Platform) -> None:
         """No more events; every offset is committed, with what an operator would do: clear what has failed for good."""
-        until(lambda: services.state(platform.instance, "live") == "RUNNING", "the generator runs", 120)
+        until(lambda: self._sent(platform) >= self._accounted(platform), "the generator has caught up", 180)
         services.stop(platform.instance, ["live"])
         say("drains")
         cleared: Counter[str] = Counter()
@@ -168,18 +171,24 @@ class Soak:
         later = [[(moment - end).total_seconds() for moment in moments if moment > end] for end in self.ends]
         return sorted(min(seconds) for seconds in later if seconds)
 
-    def _left(self, platform: Platform) -> int:
-        """Offsets of the log that are not committed."""
-        from confluent_kafka import Consumer, TopicPartition
+    def _accounted(self, platform: Platform) -> int:
+        """Events that the generator has made."""
+        found = duckdb.sql(f"select count(*) from read_parquet('{platform.account}/*.parquet')").fetchall()
+        return int(found[0][0])
 
+    def _sent(self, platform: Platform) -> int:
+        """Offsets of the log."""
         consumer = Consumer({"bootstrap.servers": platform.bootstrap, "group.id": "soak"})
         try:
-            sent = 0
-            for topic in topics():
-                for partition in consumer.list_topics(topic, timeout=10).topics[topic].partitions:
-                    sent += consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)[1]
+            known = consumer.list_topics(timeout=10).topics
+            places = [TopicPartition(topic, partition) for topic in topics() for partition in known[topic].partitions]
+            return sum(consumer.get_watermark_offsets(place, timeout=10)[1] for place in places)
         finally:
             consumer.close()
+
+    def _left(self, platform: Platform) -> int:
+        """Offsets of the log that are not committed."""
+        sent = self._sent(platform)
         committed = platform.one(
             "select coalesce(sum(end_offset - start_offset), 0) from ops.slice_partition as part "
             "join ops.slice on part.slice_id = slice.slice_id where slice.state = 'committed'"
