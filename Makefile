@@ -11,7 +11,7 @@ FIND_PYTHON = python="$$(sh local/find_python.sh)"; \
 unexport PYTHONDONTWRITEBYTECODE
 export MADHATTER_HOME PORT_BASE S Q FORMAT TARGET
 
-.PHONY: help up down status logs sql clean migrate test lint lock contract replay conformance bench bench-sim bench-hour preflight install install-dev
+.PHONY: help up down status logs sql clean migrate test lint lock contract replay conformance bench bench-sim bench-hour soak preflight install install-dev
 
 help: ## This list
 	@echo "make ..."
@@ -65,6 +65,10 @@ bench-sim: install-dev ## Measure the simulator against one event at a time
 
 bench-hour: install-dev ## Measure an hour of a million events on a platform of its own
 	@"$(PLATFORM)" -m bench.hour
+
+soak: install-dev ## Everything fails, nothing may be lost: make soak SOAK_MINUTES=5 SEED=7 (Linux, as root)
+	@PYTHONPATH="$(CURDIR):$(CURDIR)/plugins" "$(PLATFORM)" -m tests.chaos.soak --minutes $(or $(SOAK_MINUTES),5) \
+		$(if $(SEED),--seed $(SEED))
 
 lock: ## Compile the pins anew from requirements/*.in
 	@[ -x "$(UV)" ] || { $(FIND_PYTHON); "$$python" local/install.py "$(HOME_FOLDER)"; }

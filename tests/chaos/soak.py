@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from include.contracts.contract import topics
 from local import services
@@ -38,7 +38,8 @@ from tests.platform import Platform, until
 PROXY_SHIFT = 100
 DISKS = {"kafka": "400m", "warehouse": "600m", "store": "300m"}
 GAP_S = (1.0, 9.0)  # between the begins of two faults; they overlap
-DRAIN_S = 480
+OVERTIME_S = 240  # for kinds that found nothing to harm
+DRAIN_S = 600
 RATE = 100  # events a second
 
 
@@ -101,27 +102,35 @@ class Soak:
 
     def _mount(self, folder: Path, size: str) -> Path:
         folder.mkdir(parents=True)
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "soak", str(folder)], check=True)
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "soak", str(folder)], check=False)
+        if done.returncode:
+            raise SystemExit(
+                "a soak fills small disks of its own, and may not mount them here: run it on Linux as root"
+            )
         self._mounted.append(folder)
         return folder
 
     def _torment(self, target: faults.Target) -> None:
         """Every kind of fault in random order, again and again, until the time is over and each has happened."""
         end = time.monotonic() + self.minutes * 60
-        last = end + max(60, self.minutes * 30)
         bag: list[str] = []
-        running: list[threading.Thread] = []
-        while time.monotonic() < end or (time.monotonic() < last and set(faults.ALL) - set(self.done)):
+        threads: list[threading.Thread] = []
+        while True:
+            missing = set(faults.ALL) - set(self.done)
+            if (time.monotonic() > end and not missing) or time.monotonic() > end + OVERTIME_S:
+                break
             if not bag:
-                names = list(faults.ALL) if time.monotonic() < end else sorted(set(faults.ALL) - set(self.done))
+                waiting = {thread.name for thread in threads if thread.is_alive()}
+                names = sorted(missing - waiting) if time.monotonic() > end else list(faults.ALL)
                 bag = self.chance.sample(names, len(names))
-            name = bag.pop()
-            own = replace(target, chance=random.Random(f"{self.seed} {len(running)}"))
-            thread = threading.Thread(target=self._inject, args=(name, own), name=name)
-            thread.start()
-            running.append(thread)
+            if bag:
+                own = replace(target, chance=random.Random(f"{self.seed} {len(threads)}"))
+                name = bag.pop()
+                thread = threading.Thread(target=self._inject, args=(name, own), name=name)
+                thread.start()
+                threads.append(thread)
             time.sleep(self.chance.uniform(*GAP_S))
-        for thread in running:
+        for thread in threads:
             thread.join()
 
     def _inject(self, name: str, target: faults.Target) -> None:
@@ -137,7 +146,7 @@ class Soak:
 
     def _drain(self, platform: Platform) -> None:
         """No more events; every offset is committed, with what an operator would do: clear what has failed for good."""
-        until(lambda: self._sent(platform) >= self._accounted(platform), "the generator has caught up", 180)
+        until(lambda: self._is_caught_up(platform), "all that the generator has made is in the log", 180)
         services.stop(platform.instance, ["live"])
         say("drains")
         cleared: Counter[str] = Counter()
@@ -171,10 +180,13 @@ class Soak:
         later = [[(moment - end).total_seconds() for moment in moments if moment > end] for end in self.ends]
         return sorted(min(seconds) for seconds in later if seconds)
 
-    def _accounted(self, platform: Platform) -> int:
-        """Events that the generator has made."""
-        found = duckdb.sql(f"select count(*) from read_parquet('{platform.account}/*.parquet')").fetchall()
-        return int(found[0][0])
+    def _is_caught_up(self, platform: Platform) -> bool:
+        try:
+            made = duckdb.execute(f"select count(*) from read_parquet('{platform.account}/*.parquet')").fetchone()
+            return made is not None and self._sent(platform) >= made[0]
+        except (duckdb.Error, KafkaException) as error:
+            say(f"asks again: {error!r}")
+            return False
 
     def _sent(self, platform: Platform) -> int:
         """Offsets of the log."""
