@@ -7,27 +7,34 @@ from typing import Any
 
 from airflow.sdk import BaseOperator, Context
 
-from madhatter.partitions import correction, hours_completed, sales_day, sales_hour, window
+from madhatter.partitions import correction, day, hours_completed, sales_day, sales_hour, window
 from madhatter.settings import settings
 
 
 class AnnounceHours(BaseOperator):
-    """Emits `sales_hour` for the hours that this window completes. Skipped when it completes none, because a task that
-    succeeds without naming partitions would announce the run's own key."""
+    """Emits `sales_hour` for the hours that the window of the run, or of `slice`, completes. Skipped when it completes
+    none, because a task that succeeds without naming partitions would announce the run's own key."""
 
-    def __init__(self, **kwargs: Any) -> None:
+    template_fields = ("slice",)
+
+    def __init__(self, *, slice: Any = None, **kwargs: Any) -> None:
         super().__init__(outlets=[sales_hour], **kwargs)
+        self.slice = slice
 
     def execute(self, context: Context) -> list[str]:
         from airflow.sdk.exceptions import AirflowSkipException
 
-        own = window(context)
+        if self.slice is None:
+            own = window(context)
+            first, end = own.start, own.end
+        else:
+            ends = (self.slice[name] for name in ("window_start", "window_end"))
+            first, end = (datetime.fromisoformat(moment).replace(tzinfo=UTC) for moment in ends)
         # The hours of the first day before the platform's start hold history, or nothing: the first window has them.
-        is_first = own.start == settings().start
-        start = own.start.replace(hour=0, minute=0, second=0, microsecond=0) if is_first else own.start
-        hours = hours_completed(start, own.end)
+        is_first = first == settings().start
+        hours = hours_completed(first.replace(hour=0, minute=0, second=0, microsecond=0) if is_first else first, end)
         if not hours:
-            raise AirflowSkipException(f"the hour of {own.start:%H:%M} goes on")
+            raise AirflowSkipException(f"the hour of {first:%H:%M} goes on")
         context["outlet_events"][sales_hour].add_partitions(hours)
         return hours
 
@@ -56,7 +63,7 @@ class AnnounceCorrections(BaseOperator):
         late = sorted(row["order_date"].isoformat() for row in done)
         if not late:
             raise AirflowSkipException("no day that was rolled up is touched")
-        context["outlet_events"][correction].add_partitions([f"{day}T00:00:00" for day in late])
+        context["outlet_events"][correction].add_partitions([f"{one}T00:00:00" for one in late])
         return late
 
 
@@ -74,10 +81,10 @@ class RollUpDays(BaseOperator):
         from madhatter import publish, warehouse
 
         if self.slice is None:
-            days = [str(context["partition_key"])[:10]]  # type: ignore[typeddict-item]
+            days = [day(context)]
         else:
             today = datetime.now(UTC).date().isoformat()
-            days = [day for day in warehouse.touched_days(self.slice["hours"]) if day < today]
+            days = [one for one in warehouse.touched_days(self.slice["hours"]) if one < today]
         if days:
             with warehouse.session(context) as session:
                 publish.roll_up(session, days)

@@ -6,14 +6,20 @@ import json
 import logging
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import BaseOperator, Context
 
+from madhatter import audit_page
 from madhatter.settings import settings
 from madhatter.warehouse import CONNECTION
+
+if TYPE_CHECKING:
+    from madhatter.warehouse import Warehouse
+
+log = logging.getLogger(__name__)
 
 # A share of fewer rows says nothing: the only order of a quiet hour may well be a correction.
 FEWEST_ROWS_OF_A_SHARE = 30
@@ -25,20 +31,27 @@ class SliceHeld(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Broken:
-    """A rule that does not hold: table, rule, what was observed."""
+class Verdict:
+    """What became of a rule over a slice; no value of any column, for whoever may read it. rows: of the slice in the
+    table. few: the rule is about a share of the rows, and there are too few of them to have one."""
 
+    topic: str
     table: str
     rule: str
+    words: str
     severity: str
+    rows: int
+    outcome: Literal["holds", "broken", "few"]
     observed: str
 
 
 class AuditSlice(BaseOperator):
     """Runs all suites over the slice. A broken rule of severity error holds the slice and fails the task without a
-    retry; a warning is logged and stored in the ledger."""
+    retry; a warning is logged and stored in the ledger. All verdicts are on a page beside the slice, which the task
+    links to."""
 
     template_fields = ("slice",)
+    operator_extra_links = (audit_page.AuditLink(),)
 
     def __init__(self, *, slice: Any, conn_id: str = CONNECTION, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -47,22 +60,19 @@ class AuditSlice(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         from airflow.sdk.exceptions import AirflowFailException
 
-        from include import storage
-        from include.beam.plan import slice_folder
         from madhatter import ledger, warehouse
 
         began = time.monotonic()
         slice_id = self.slice["slice_id"]
         # Nothing staged, nothing to say about it; most of the task's time is the import of Great Expectations.
-        broken = audit(self.conn_id, slice_id, self.slice["topics"]) if self.slice["topics"] else []
-        storage.write_json(
-            storage.join(slice_folder(settings().store, slice_id), "audit.json"), [asdict(rule) for rule in broken]
-        )
+        verdicts = audit(self.conn_id, slice_id, self.slice["topics"]) if self.slice["topics"] else []
+        audit_page.write(settings().store, slice_id, verdicts)
+        broken = [verdict for verdict in verdicts if verdict.outcome == "broken"]
         for rule in broken:
             self.log.warning("%s: staging.%s breaks %s: %s", rule.severity, rule.table, rule.rule, rule.observed)
         errors = [rule for rule in broken if rule.severity == "error"]
         words = "; ".join(f"{rule.table}: {rule.rule} ({rule.observed})" for rule in broken) or "all rules hold"
-        self.log.info("slice %s: %s", slice_id, words)
+        self.log.info("slice %s: %s; %s", slice_id, words, audit_page.address(slice_id))
         with warehouse.session(context) as session:
             session.run(
                 "update ops.slice set audit_result = :words where slice_id = :slice_id",
@@ -74,13 +84,13 @@ class AuditSlice(BaseOperator):
         if errors:
             raise AirflowFailException(
                 f"slice {slice_id} is held, nothing new of it is visible: {words}. Mend the cause and clear this run "
-                "from plan, or see docs/runbook.md (slice held)"
+                "from plan, or publish it as it is with force_publish; docs/runbook.md (slice held) says when"
             )
         return dict(self.slice)
 
 
-def audit(conn_id: str, slice_id: str, topics: list[str]) -> list[Broken]:
-    """The broken rules over the staged rows that a slice has of these topics."""
+def audit(conn_id: str, slice_id: str, topics: list[str]) -> list[Verdict]:
+    """Every rule of these topics over their staged rows of a slice."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     # Its registry tells of every class it skips; what a person looks for in the log is the verdict.
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
@@ -89,6 +99,7 @@ def audit(conn_id: str, slice_id: str, topics: list[str]) -> list[Broken]:
     from great_expectations.expectations.row_conditions import Column
 
     from include.contracts.contract import contract
+    from madhatter import warehouse
 
     gx_context = gx.get_context(mode="ephemeral")
     gx_context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
@@ -100,10 +111,13 @@ def audit(conn_id: str, slice_id: str, topics: list[str]) -> list[Broken]:
         kwargs={"connect_args": arguments},
         create_temp_table=False,
     )
-    broken: list[Broken] = []
+    with warehouse.session(conn_id=conn_id) as session:
+        counted = _rows(session, slice_id)
+    verdicts: list[Verdict] = []
     for topic in topics:
-        suite_file = files("include.contracts.generated").joinpath(f"{contract(topic).module}.suite.json")
-        for table, rules in json.loads(suite_file.read_text()).items():
+        of_topic = contract(topic)
+        why = {(table.name, rule.name): rule.description for table in of_topic.tables for rule in table.expectations}
+        for table, rules in suites(topic).items():
             # A query asset would be run as it is, all rows of it, to learn its columns.
             asset = source.add_table_asset(name=f"{topic} {table}", table_name=table, schema_name="staging")
             batch = asset.add_batch_definition_whole_table("slice").get_batch()
@@ -111,12 +125,43 @@ def audit(conn_id: str, slice_id: str, topics: list[str]) -> list[Broken]:
             suite = gx.ExpectationSuite(name=table, expectations=[_expectation(gx, rule, rows) for rule in rules])
             # Without numbers one statement a table tells; only what fails is asked how much of it.
             outcome = batch.validate(suite, result_format="BOOLEAN_ONLY")
-            failed = {r.expectation_config.meta["rule"] for r in outcome.results if not r.success}  # type: ignore[union-attr]
+            failed = {_name(result) for result in outcome.results if not result.success}
             if failed:
                 suite.expectations = [e for e in suite.expectations if (e.meta or {})["rule"] in failed]
                 outcome = batch.validate(suite, result_format=SUMMARY)
-                broken += [_broken(table, r) for r in outcome.results if not (r.success or _is_few(r))]
-    return broken
+            results = {_name(result): result for result in outcome.results if _name(result) in failed}
+            number = counted.get((topic, table), 0)
+            for rule in rules:
+                name, severity = rule["meta"]["rule"], rule["meta"]["severity"]
+                words = audit_page.words(rule, why.get((table, name), ""))
+                ended, observed = _verdict(rule, results.get(name), number)
+                verdicts.append(Verdict(topic, table, name, words, severity, number, ended, observed))
+    return verdicts
+
+
+def suites(topic: str) -> dict[str, list[dict[str, Any]]]:
+    """The rules of a topic, {table: [{"type", "kwargs", "meta": {"rule", "severity"}}]}, as generated."""
+    from include.contracts.contract import contract
+
+    file = files("include.contracts.generated").joinpath(f"{contract(topic).module}.suite.json")
+    return dict(json.loads(file.read_text()))
+
+
+def _rows(session: Warehouse, slice_id: str) -> dict[tuple[str, str], int]:
+    """(topic, table) -> staged rows of the slice."""
+    from include.contracts.contract import models
+
+    counts = [
+        f"select topic, '{model.table.name}' as name, count(*) as n from staging.{model.table.name} "
+        "where slice_id = :slice_id group by topic"
+        for model in models()
+    ]
+    rows = session.rows(" union all ".join(counts), slice_id=slice_id)
+    return {(row["topic"], row["name"]): row["n"] for row in rows}
+
+
+def _name(result: Any) -> str:
+    return str(result.expectation_config.meta["rule"])
 
 
 def _expectation(gx: Any, rule: dict[str, Any], rows: Any) -> Any:
@@ -124,16 +169,20 @@ def _expectation(gx: Any, rule: dict[str, Any], rows: Any) -> Any:
     return getattr(gx.expectations, name)(**rule["kwargs"], meta=rule["meta"], row_condition=rows)
 
 
-def _is_few(result: Any) -> bool:
-    """Whether a rule about a share of the rows was broken by too few rows to have one."""
-    rows = result.result.get("element_count", FEWEST_ROWS_OF_A_SHARE)
-    return "mostly" in result.expectation_config.kwargs and rows < FEWEST_ROWS_OF_A_SHARE
+def _verdict(rule: dict[str, Any], failure: Any, rows: int) -> tuple[Literal["holds", "broken", "few"], str]:
+    """What became of a rule, and which share of the rows breaks it. failure: Great Expectations' result, if it failed.
 
-
-def _broken(table: str, result: Any) -> Broken:
-    meta = result.expectation_config.meta
-    fault = result.exception_info or {}
-    observed = next((f"{v}" for k, v in fault.items() if k == "exception_message" and v), "")
-    seen = result.result.get("unexpected_percent")
-    share = f"{seen:.2f} % of rows" if seen is not None else json.dumps(result.result, default=str)[:200]
-    return Broken(table, meta["rule"], meta["severity"], observed or share)
+    Values that it may have observed stay out: nobody knows where these words are read."""
+    mostly = rule["kwargs"].get("mostly")
+    if failure is None or failure.success:
+        return "holds", "no rows" if not rows else f"at most {1 - mostly:.0%} of rows" if mostly else "0 % of rows"
+    if mostly is not None and failure.result.get("element_count", rows) < FEWEST_ROWS_OF_A_SHARE:
+        return "few", f"fewer than {FEWEST_ROWS_OF_A_SHARE} rows"
+    share = failure.result.get("unexpected_percent")
+    if share is not None:
+        return "broken", f"{share:.2f} % of rows"
+    if failure.exception_info and "exception_message" in json.dumps(failure.exception_info, default=str):
+        # An error of the warehouse may quote a row.
+        log.error("rule %s could not be checked: %s", _name(failure), failure.exception_info)
+        return "broken", "could not be checked, the task's log says why"
+    return "broken", "does not hold"

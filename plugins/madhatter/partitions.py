@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from airflow.sdk import Asset, Context
 from airflow.sdk.exceptions import AirflowFailException
@@ -43,6 +43,23 @@ def window(context: Context) -> Window:
             f"partition key {key} is no window that has begun: windows start every {length} from {settings().start}"
         )
     return Window(start, end, end + settings().tail)
+
+
+def day(context: Context) -> str:
+    """The day (ISO) of a retail_daily run, from its partition key. A key that names none that is over fails the task
+    for good."""
+    key = context["partition_key"]  # type: ignore[typeddict-item]
+    try:
+        found = date.fromisoformat((key or "")[:10])
+        datetime.fromisoformat(key or "")
+    except ValueError:
+        yesterday = datetime.now(UTC).date() - timedelta(days=1)
+        raise AirflowFailException(f"partition key {key!r} is no day: trigger with one such as {yesterday}") from None
+    if found >= datetime.now(UTC).date():
+        raise AirflowFailException(
+            f"partition key {key} is no day that is over (UTC): it is rolled up after its last hour"
+        )
+    return found.isoformat()
 
 
 def hours_completed(start: datetime, end: datetime) -> list[str]:

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowFailException
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+def refuse_unknown(context: Context) -> None:
+    """Fails a task for good when its run was triggered with a configuration that the DAG has no parameter for: Airflow
+    itself checks known ones only, and a word that nobody reads looks as if it had been heeded."""
+    given, known = set(context["dag_run"].conf or {}), set(context["dag"].params)
+    if unknown := sorted(given - known):
+        takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none: trigger it with {}"
+        raise AirflowFailException(f"{context['dag'].dag_id} has no parameter {', '.join(unknown)}; {takes}")
+
 
 DEFAULT_ARGS: dict[str, Any] = {
     "owner": "data-platform",
@@ -14,6 +29,7 @@ DEFAULT_ARGS: dict[str, Any] = {
     "retry_exponential_backoff": True,
     "max_retry_delay": timedelta(minutes=5),
     "execution_timeout": timedelta(hours=2),
+    "pre_execute": refuse_unknown,
 }
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from copy import deepcopy
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowFailException, ParamValidationError
 
 from local.instance import ROOT, inherited
 
@@ -111,3 +114,58 @@ def test_dag_without_its_settings_says_which_one_is_missing(tmp_path: Path) -> N
     command = [sys.executable, "-c", PARSE, str(ROOT / "dags" / "retail_hourly.py")]
     done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
     assert "MADHATTER_STORE is not set" in done.stderr
+
+
+@pytest.mark.parametrize("name", [file.stem for file in FILES])
+def test_every_task_refuses_a_configuration_that_its_dag_has_no_parameter_for(dags: dict[str, DAG], name: str) -> None:
+    takes = f"it takes {', '.join(sorted(dags[name].params))}" if dags[name].params else "it takes none"
+    for task in dags[name].tasks:
+        found: Any = task
+        context = {"dag": dags[name], "dag_run": SimpleNamespace(conf={"slice": 1, "date": "2026-11-23"})}
+        with pytest.raises(AirflowFailException, match=f"{name} has no parameter date, slice; {takes}"):
+            found._pre_execute_hook(context)
+        for conf in (None, {}, dict.fromkeys(dags[name].params, "given")):
+            found._pre_execute_hook({"dag": dags[name], "dag_run": SimpleNamespace(conf=conf)})
+
+
+@pytest.mark.parametrize("name", [file.stem for file in FILES])
+def test_every_parameter_is_explained_and_has_a_schema(dags: dict[str, DAG], name: str) -> None:
+    for key in dags[name].params:
+        param = dags[name].params.get_param(key)
+        assert param.description, key
+        assert param.description.endswith("."), key
+        assert param.schema.get("title"), key
+        assert param.schema.get("type"), key
+
+
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        ({}, "slice_id"),
+        ({"slice_id": "", "reason": "Looked at it."}, "slice_id"),
+        ({"slice_id": "hour-2026-11-23", "reason": "Looked at it."}, "slice_id"),
+        ({"slice_id": "../hour-20261123t100000", "reason": "Looked at it."}, "slice_id"),
+        ({"slice_id": 7, "reason": "Looked at it."}, "slice_id"),
+        ({"slice_id": "hour-20261123t100000"}, "reason"),
+        ({"slice_id": "hour-20261123t100000", "reason": ""}, "reason"),
+        ({"slice_id": "hour-20261123t100000", "reason": "because"}, "reason"),
+        ({"slice_id": "hour-20261123t100000", "reason": " " * 20}, "reason"),
+    ],
+)
+def test_form_refuses_a_decision_without_a_slice_or_a_reason(
+    dags: dict[str, DAG], given: dict[str, Any], wrong: str
+) -> None:
+    with pytest.raises(ParamValidationError, match=f"Invalid input for param {wrong}"):
+        decided(dags, given)
+
+
+def test_form_takes_a_decision(dags: dict[str, DAG]) -> None:
+    given = {"slice_id": "backfill-0123456789abcdef", "reason": "Looked at it.\nIt is right."}
+    assert decided(dags, given) == given
+
+
+def decided(dags: dict[str, DAG], given: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a force_publish that is triggered with these, as Airflow resolves them."""
+    params = deepcopy(dags["force_publish"].params)
+    params.update(given)
+    return dict(params.validate())

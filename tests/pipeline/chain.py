@@ -37,11 +37,11 @@ TABLES = {
         "sensor_hourly",
         "support_hourly",
     ),
-    "ops": ("slice", "slice_partition", "slice_hour", "dead_letter", "erased", "day"),
+    "ops": ("slice", "slice_partition", "slice_hour", "dead_letter", "erased", "day", "forced"),
     "staging": (*MODELS, "dead_letter", "session_scope", "touched_hour", "touched_product", "touched_customer"),
 }
 Claimer = Callable[[dict[slices.Place, slices.Claim]], list[slices.Claim]]
-CLOCK_COLUMNS = ("planned_ts", "committed_ts", "taken_ts", "rolled_up_ts")
+CLOCK_COLUMNS = ("planned_ts", "committed_ts", "taken_ts", "rolled_up_ts", "forced_ts")
 
 
 def order(order_id: str, event_ts: str = "2011-01-04T10:00:00Z", **changes: Any) -> bytes:

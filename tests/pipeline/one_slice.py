@@ -68,13 +68,13 @@ def run(topic: str, store: Path, values: list[bytes], bootstrap: str, warehouse:
     with warehouse.transaction():
         staging.stage(warehouse, store.as_uri(), manifest)
         ledger.set_state(warehouse, SLICE, "audited")
-    broken = audit.audit("snowflake_default", SLICE, manifest.topics())
+    verdicts = audit.audit("snowflake_default", SLICE, manifest.topics())
     with warehouse.transaction():
         publish.publish(warehouse, SLICE, manifest.hours())
     return {
         "tables": {table.name: warehouse.rows(f"select * from {table.core}") for table in contract(topic).tables},
         "reasons": [row["reason"] for row in warehouse.rows("select reason from ops.dead_letter")],
-        "broken": [rule.rule for rule in broken],
+        "broken": [verdict.rule for verdict in verdicts if verdict.outcome == "broken"],
         "reconciliation": warehouse.rows("select * from ops.reconciliation where partition = 0"),
     }
 

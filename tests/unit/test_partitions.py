@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from madhatter import partitions, planning
+from madhatter.announce import AnnounceHours
 from madhatter.settings import settings
 
 START = datetime(2026, 11, 23, 10, tzinfo=UTC)
@@ -100,3 +102,36 @@ def test_backfill_slices_have_one_name_a_run(one: str, other: str) -> None:
     assert (name == planning.backfill_id(other)) is (one == other)
     assert name.removeprefix("backfill-").isalnum()
     assert len(name) <= 40
+
+
+@pytest.mark.parametrize("key", ["2026-01-04", "2026-01-04T00:00:00"])
+def test_day_of_a_run_is_its_key(key: str) -> None:
+    assert partitions.day(run_with(key)) == "2026-01-04"
+
+
+@pytest.mark.parametrize("key", [None, "", "yesterday", "2026-13-01", "2026-01-04|EU"])
+def test_run_whose_key_is_no_day_fails_for_good_and_is_told_how_to_get_one(key: str | None) -> None:
+    with pytest.raises(AirflowFailException, match=r"is no day: trigger with one such as 20\d\d-\d\d-\d\d"):
+        partitions.day(run_with(key))
+
+
+def test_day_that_goes_on_is_not_rolled_up() -> None:
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    with pytest.raises(AirflowFailException, match=f"partition key {today} is no day that is over"):
+        partitions.day(run_with(today))
+
+
+class Outlets(dict[Any, Any]):
+    """The outlet events of a task: asset -> keys."""
+
+    def __missing__(self, asset: Any) -> Any:
+        keys: list[str] = []
+        self[asset] = SimpleNamespace(add_partitions=keys.extend, keys=keys)
+        return self[asset]
+
+
+def test_hours_of_a_given_slice_are_announced_as_its_own_window_would() -> None:
+    outlets = Outlets()
+    given = {"window_start": "2026-11-23T10:00:00", "window_end": "2026-11-23T12:00:00"}
+    told = AnnounceHours(task_id="announce", slice=given).execute({"outlet_events": outlets})  # type: ignore[arg-type,typeddict-item]
+    assert told == outlets[partitions.sales_hour].keys == ["2026-11-23T10:00:00", "2026-11-23T11:00:00"]

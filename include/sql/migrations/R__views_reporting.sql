@@ -45,7 +45,7 @@ select
 from marts.product_daily
 left join core.product on product_daily.product_id = product.product_id and product.is_current;
 
--- Grain: one row per slice, with the counts of all its partitions.
+-- Grain: one row per slice, with the counts of all its partitions. forced_by: who published it against its audit.
 create or replace view reporting.slice_status copy grants as
 with
 
@@ -82,9 +82,14 @@ final as (
         slice.transform_s,
         slice.stage_s,
         slice.audit_s,
-        slice.publish_s
+        slice.publish_s,
+        slice.audit_result,
+        forced.forced_by,
+        forced.forced_ts as forced_at,
+        forced.reason as forced_reason
     from ops.slice
     left join counts on slice.slice_id = counts.slice_id
+    left join ops.forced on slice.slice_id = forced.slice_id
 )
 
 select * from final;

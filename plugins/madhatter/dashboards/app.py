@@ -19,11 +19,13 @@ from airflow.configuration import AIRFLOW_HOME
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
+from madhatter import audit_page
 from madhatter.dashboards import assets, bundle
 from madhatter.dashboards.board import Board, NotFound
 from madhatter.dashboards.filters import FilterError
 from madhatter.dashboards.model import Dashboard
 from madhatter.dashboards.query import StatementFailed, Table, WarehouseDown
+from madhatter.settings import settings
 
 _FOREVER = "private, max-age=31536000, immutable"
 # No 'unsafe-eval': Vega's expressions run in its interpreter (ast mode). Vega and the page set styles on elements.
@@ -60,7 +62,8 @@ def make_app(board: Board | None = None) -> FastAPI:
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
-        if error.status_code == 401 and request.url.path == f"{request.scope['root_path']}/":
+        path = request.url.path.removeprefix(request.scope["root_path"])
+        if error.status_code == 401 and (path == "/" or path.startswith("/audit/")):
             return RedirectResponse(get_auth_manager().get_url_login(next_url=str(request.url)), status_code=302)
         return _words(error.status_code, str(error.detail), error.headers)
 
@@ -94,6 +97,23 @@ def _add_page(app: FastAPI) -> None:
             media_type="text/html; charset=utf-8",
             headers={
                 "Content-Security-Policy": _POLICY,
+                "Cache-Control": "no-cache",
+                "Referrer-Policy": "same-origin",
+                "X-Content-Type-Options": "nosniff",
+            },
+        )
+
+    @app.get("/audit/{slice_id}")
+    def audit(slice_id: str) -> Response:
+        try:
+            body = audit_page.read(settings().store, slice_id)
+        except FileNotFoundError as error:
+            raise NotFound(f"There is no audit page of {slice_id}: it is written when its audit ends.") from error
+        return Response(
+            body,
+            media_type="text/html; charset=utf-8",
+            headers={
+                "Content-Security-Policy": audit_page.POLICY,
                 "Cache-Control": "no-cache",
                 "Referrer-Policy": "same-origin",
                 "X-Content-Type-Options": "nosniff",
