@@ -38,7 +38,7 @@ with DAG(
             "least 10 characters.",
             minLength=10,
             maxLength=1000,
-            pattern="[^ ]",
+            pattern=r"\S",
         ),
     },
     tags=["retail", "decision"],

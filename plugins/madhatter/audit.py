@@ -175,7 +175,10 @@ def _verdict(rule: dict[str, Any], failure: Any, rows: int) -> tuple[Literal["ho
     Values that it may have observed stay out: nobody knows where these words are read."""
     mostly = rule["kwargs"].get("mostly")
     if failure is None or failure.success:
-        return "holds", "no rows" if not rows else f"at most {1 - mostly:.0%} of rows" if mostly else "0 % of rows"
+        return (
+            "holds",
+            "no rows" if not rows else f"at most {100 * (1 - mostly):g} % of rows" if mostly else "0 % of rows",
+        )
     if mostly is not None and failure.result.get("element_count", rows) < FEWEST_ROWS_OF_A_SHARE:
         return "few", f"fewer than {FEWEST_ROWS_OF_A_SHARE} rows"
     share = failure.result.get("unexpected_percent")

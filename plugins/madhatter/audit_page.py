@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from html import escape
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -85,39 +84,44 @@ def words(rule: dict[str, Any], why: str) -> str:
         "expect_column_values_to_be_between": f"is {' and '.join(bounds)}",
     }
     other = rule["type"].removeprefix("expect_").replace("_", " ") + "".join(f", {k} {v}" for k, v in kwargs.items())
-    share = f" in at least {mostly:.0%} of rows" if mostly is not None else ""
+    share = f" in at least {100 * mostly:g} % of rows" if mostly is not None else ""
     said = f"{column} {known.get(rule['type'], other)}".strip() + share
     return f"{said}. {why}" if why else said
 
 
 def html(slice_id: str, verdicts: Iterable[Verdict], checked: datetime) -> str:
     """The whole page. checked: UTC."""
-    found = sorted(verdicts, key=lambda v: (v.topic, v.table, _RANK[_tone(v)]))
-    tones = [_tone(verdict) for verdict in found]
+    tables: dict[tuple[str, str], list[Verdict]] = {}
+    for verdict in sorted(verdicts, key=lambda v: _RANK[_tone(v)]):  # what needs a look comes first
+        tables.setdefault((verdict.topic, verdict.table), []).append(verdict)
+    tones = [_tone(verdict) for rules in tables.values() for verdict in rules]
     errors, warnings = tones.count("error"), tones.count("warning")
+    warned = f" with {_count(warnings, 'warning')}" if warnings else ""
     if errors:
-        tone, result = "error", f"Held: {_count(errors, 'rule')} of severity error broken"
+        tone, result = "error", f"Held: {_count(errors, 'rule')} of severity error broken{warned and ',' + warned}"
     elif warnings:
-        tone, result = "warning", f"Passed with {_count(warnings, 'warning')}"
+        tone, result = "warning", f"Passed{warned}"
     else:
-        tone, result = "holds", "Passed: all rules hold" if found else "Nothing was delivered: nothing to check"
+        tone, result = "holds", "Passed: all rules hold" if tones else "Nothing was delivered: nothing to check"
     sections = []
-    for (topic, table), group in groupby(found, key=lambda v: (v.topic, v.table)):
-        rules = list(group)
+    for (topic, table), rules in tables.items():
         lines = "".join(map(_line, rules))
         sections.append(
             f"<section><h2>{escape(table)} <small>{escape(topic)} · {_count(rules[0].rows, 'row')}</small></h2>"
             "<table><thead><tr><th>Result</th><th>Rule</th><th>Severity</th><th class=n>Rows</th>"
             f"<th class=n>Share broken</th></tr></thead><tbody>{lines}</tbody></table></section>"
         )
-    held = "<p>Nothing of it is visible. docs/runbook.md (slice held) says how it goes on.</p>" if errors else ""
+    held = (
+        "<p>It stays in staging until its run is cleared from plan, or until a person publishes it as it is with "
+        '<a href="../../dags/force_publish">force_publish</a>: docs/runbook.md (slice held).</p>'
+    )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Audit of {escape(slice_id)}</title><style>{_STYLE}</style></head><body><main>"
         f"<header><p class=top>Audit</p><h1>{escape(slice_id)}</h1>"
-        f'<p><b class="{tone}">{result}</b> <span>{_count(len(found), "rule")} checked over '
-        f"{_count(len(sections), 'table')}, {checked:%Y-%m-%d %H:%M:%S} UTC</span></p>{held}</header>"
+        f'<p><b class="{tone}">{result}</b> <span>{_count(len(tones), "rule")} checked over '
+        f"{_count(len(sections), 'table')}, {checked:%Y-%m-%d %H:%M:%S} UTC</span></p>{held if errors else ''}</header>"
         f"{''.join(sections)}</main></body></html>\n"
     )
 
@@ -155,6 +159,7 @@ main { max-width: 1080px; margin: 0 auto; padding: 24px; }
 h1 { margin: 0 0 8px; font-size: 22px; overflow-wrap: anywhere; }
 h2 { margin: 0; padding: 12px 14px; font-size: 15px; }
 p { margin: 0 0 4px; }
+a { color: inherit; }
 small, span, .top { color: var(--soft); font-size: 13px; font-weight: 400; }
 header b { margin-right: 8px; }
 b { display: inline-block; padding: 1px 8px; border-radius: 6px; font-weight: 600; font-size: 12.5px;

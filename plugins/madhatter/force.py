@@ -78,7 +78,7 @@ def decide(context: Context) -> Decision:
     """The decision that a run stands for. Raises ForceRefused when no person made it."""
     run = context["dag_run"]
     who = (run.triggering_user_name or "").strip()
-    if str(run.run_type) != "manual" or not who:
+    if run.run_type != "manual" or not who:
         raise ForceRefused("a held slice is published by a person who triggers force_publish in the Airflow UI")
     reason = " ".join(str(context["params"]["reason"]).split())
     if not reason:

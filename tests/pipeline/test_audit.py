@@ -154,7 +154,7 @@ def test_rules_that_follow_from_the_columns_are_checked_in_the_warehouse(audited
 
 def test_page_tells_rules_in_words_with_what_the_contract_says(audited: Audited) -> None:
     page = audited.pages["mostly-corrections"]
-    assert "order_type is one of sale, return in at least 50% of rows. A slice that is mostly returns" in page
+    assert "order_type is one of sale, return in at least 50 % of rows. A slice that is mostly returns" in page
     assert "unit_price is at least 0<" in page
     assert "product_id is given<" in page
 

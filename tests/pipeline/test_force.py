@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk.api.datamodels._generated import DagRunType
 
 from include.beam.plan import Manifest
 from madhatter import force, publish
@@ -140,7 +141,7 @@ def test_decision_cannot_publish_what_does_not_add_up(chain: Chain) -> None:
     assert chain.warehouse.rows("select * from core.order_header") == []
 
 
-def run_of(who: str | None, reason: str = "Looked at it.", run_type: str = "manual") -> Any:
+def run_of(who: str | None, reason: str = "Looked at it.", run_type: DagRunType = DagRunType.MANUAL) -> Any:
     run = SimpleNamespace(triggering_user_name=who, run_type=run_type, run_id="manual__1")
     return {"dag_run": run, "params": {"slice_id": FIRST, "reason": reason}}
 
@@ -154,7 +155,7 @@ def test_decision_names_the_person_who_triggered_the_run() -> None:
     [
         (run_of(None), "by a person"),
         (run_of(" "), "by a person"),
-        (run_of("ada", run_type="scheduled"), "by a person"),
+        (run_of("ada", run_type=DagRunType.SCHEDULED), "by a person"),
         (run_of("ada", " \n"), "the reason is empty"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from threading import Barrier, Thread
 from typing import Any
 
@@ -18,6 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlglot import exp
 
+from madhatter import audit_page
+from madhatter.audit import Verdict
 from madhatter.dashboards import app as app_module
 from madhatter.dashboards import files
 from madhatter.dashboards.app import make_app
@@ -26,6 +29,7 @@ from madhatter.dashboards.cache import Cache
 from madhatter.dashboards.filters import Coverage, FilterError, NothingBefore, select
 from madhatter.dashboards.model import Dashboard, palette
 from madhatter.dashboards.query import StatementFailed, Table, WarehouseDown
+from madhatter.settings import settings
 
 SHELF = files.load()
 COVERAGE = Coverage(dt.datetime(2025, 11, 24, 8), dt.datetime(2026, 11, 23, 10), dt.datetime(2026, 11, 23, 10), "v1")
@@ -347,6 +351,9 @@ def test_without_a_login_the_page_leads_to_it_and_the_api_says_401(source: Memor
     with TestClient(make_app(Board(source)), follow_redirects=False) as client:
         page = client.get("/")
         assert (page.status_code, page.headers["location"]) == (302, "/auth/login?next=http://testserver/")
+        audit = client.get("/audit/hour-20261123t100000")
+        assert audit.status_code == 302
+        assert audit.headers["location"] == "/auth/login?next=http://testserver/audit/hour-20261123t100000"
         for path in (
             "api/dashboards",
             "api/sales/totals",
@@ -387,3 +394,34 @@ def test_a_failure_is_not_kept() -> None:
     with pytest.raises(WarehouseDown):
         cache.get("key", fail)
     assert cache.get("key", lambda: 1) == 1
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An empty store that the settings name."""
+    monkeypatch.setenv("MADHATTER_STORE", tmp_path.as_uri())
+    settings.cache_clear()
+    yield tmp_path.as_uri()
+    settings.cache_clear()
+
+
+def test_audit_page_is_served_as_it_was_stored_and_runs_and_loads_nothing(client: TestClient, store: str) -> None:
+    name = "hour-20261123t100000"
+    rule = Verdict("sales.orders", "order_line", "lines_move", "quantity is not 0", "warning", 7, "broken", "9.00 %")
+    audit_page.write(store, name, [rule])
+    page = client.get(f"/audit/{name}")
+    assert page.status_code == 200
+    assert page.content == audit_page.read(store, name)
+    assert "Passed with 1 warning" in page.text
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src" not in policy
+    assert "<script" not in page.text
+
+
+@pytest.mark.parametrize("name", ["hour-20261123t100000", "..%2fsecret", "secret"])
+def test_slice_without_an_audit_has_no_page(client: TestClient, store: str, name: str) -> None:
+    answer = client.get(f"/audit/{name}")
+    assert answer.status_code == 404
+    assert store not in answer.text
