@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -44,7 +45,11 @@ def test_held_slice_is_published_by_a_persons_decision(platform: Platform) -> No
     )
     slice_id = held["slice_id"]
     assert "order_header: most_orders_are_sales" in held["audit_result"]
-    red = until(lambda: platform.api.runs("retail_hourly", state="failed"), "its run has failed")[-1]
+    window = datetime.strptime(slice_id, "hour-%Y%m%dt%H%M%S").isoformat()
+    (red,) = until(
+        lambda: [r for r in platform.api.runs("retail_hourly", state="failed") if r["partition_key"] == window],
+        "its run has failed",
+    )
     path = f"/api/v2/dags/retail_hourly/dagRuns/{red['dag_run_id']}/taskInstances/audit/links"
     links = platform.api._call("GET", path)["extra_links"]
     assert links == {"Audit page": f"/dashboards/audit/{slice_id}"}
