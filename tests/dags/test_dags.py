@@ -169,3 +169,14 @@ def decided(dags: dict[str, DAG], given: dict[str, Any]) -> dict[str, Any]:
     params = deepcopy(dags["force_publish"].params)
     params.update(given)
     return dict(params.validate())
+
+
+@pytest.mark.parametrize(("kind", "after"), [("hour", {"announce", "correct"}), ("backfill", {"roll_up"})])
+def test_forced_slice_is_told_on_as_its_own_dag_would(dags: dict[str, DAG], kind: str, after: set[str]) -> None:
+    dag = dags["force_publish"]
+    branch: Any = dag.get_task("by_kind")
+    assert set(branch.python_callable(kind)) == after
+    own = dags["retail_hourly" if kind == "hour" else "retail_backfill"]
+    assert {(type(dag.get_task(name)), name) for name in after} == {
+        (type(own.get_task(name)), name) for name in own.get_task("publish").downstream_task_ids
+    }
