@@ -9,14 +9,14 @@ FIND_PYTHON = python="$$(sh local/find_python.sh)"; \
 	[ -n "$$python" ] || { echo "preflight: no Python at all. Install Python 3.11 or 3.12 and put it on PATH."; exit 1; }
 # The product keeps its bytecode: without it each Beam job starts five seconds later.
 unexport PYTHONDONTWRITEBYTECODE
-export MADHATTER_HOME PORT_BASE S Q FORMAT TARGET
+export MADHATTER_HOME PORT_BASE BROKERS S Q FORMAT TARGET
 
 .PHONY: help up down status logs sql clean migrate test lint lock contract replay conformance bench bench-sim bench-hour soak preflight install install-dev
 
 help: ## This list
 	@echo "make ..."
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "  %-16s %s\n", $$1, $$2 }'
-	@echo "Settings: MADHATTER_HOME (state folder, .local), PORT_BASE (the last one, or 18000)."
+	@echo "Settings: MADHATTER_HOME (state folder, .local), PORT_BASE (the last one, or 18000), BROKERS (1, or 3)."
 
 up: preflight install ## Install what is missing, start everything, load the history; again: seconds
 	@"$(PLATFORM)" -m local up

@@ -24,14 +24,14 @@ def up(instance: Instance) -> None:
     from local import airflow, up
 
     start = time.monotonic()
-    up.check()
+    up.check(instance)
     with step("Supervisor"):
         services.supervise(instance)
     # Airflow boots while the stores are made ready: it needs none of them before its first run.
     boot = _Background(lambda: airflow.boot(instance))
     with step("Kafka, warehouse, Dataflow") as say:
-        services.start(instance, services.STORES)
-        health.wait_ready(instance, services.STORES, 120, say)
+        services.start(instance, services.stores(instance))
+        health.wait_ready(instance, services.stores(instance), 120, say)
     up.prepare(instance)
     with step("Airflow") as say:
         boot.join()
@@ -76,8 +76,8 @@ def status(instance: Instance) -> int:
 
 def logs(instance: Instance, name: str, lines: int, follow: bool) -> int:
     """Prints the end of one service's log, or goes on with it."""
-    if name not in (*services.ALL, "supervisord"):
-        print(f"S={name}: no such service. Known: {' '.join(services.ALL)} supervisord", file=sys.stderr)
+    if name not in (known := (*services.all_of(instance), "supervisord")):
+        print(f"S={name}: no such service. Known: {' '.join(known)}", file=sys.stderr)
         return 2
     if follow:
         return subprocess.run(
@@ -116,7 +116,7 @@ def sql(instance: Instance, query: str, form: str) -> int:
 def clean(instance: Instance, everything: bool) -> None:
     """Stops the platform and removes what it has stored; with everything also the environments."""
     down(instance)
-    names = ["run", "logs", "data", "airflow", "instance.json", "cache", "port_base"] + (
+    names = ["run", "logs", "data", "airflow", "instance.json", "cache", "port_base", "brokers"] + (
         ["env", "boot"] if everything else []
     )
     with step("Remove the state folder's content"):

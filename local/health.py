@@ -31,8 +31,8 @@ class Status:
 
 def ready(instance: Instance, name: str) -> bool:
     """Whether a service answers on its own endpoint."""
-    if name == "kafka":
-        return broker.answers(instance.port("kafka"))
+    if name in instance.broker_names:
+        return broker.answers(instance.port(name))
     if name in ("warehouse", "dataflow", services.COLLECTOR):
         return _get(f"{instance.url(name)}/health") is not None
     if name in services.AIRFLOW:
@@ -75,7 +75,7 @@ def status(instance: Instance) -> list[Status]:
         return []
     found = {info["name"]: info for info in services.control(instance).supervisor.getAllProcessInfo()}  # type: ignore[union-attr, index, call-overload, arg-type]
     rows = []
-    for name in services.ALL:
+    for name in services.all_of(instance):
         info = found[name]  # type: ignore[index]
         state, pid = str(info["statename"]).lower(), int(info["pid"])  # type: ignore[call-overload, index, arg-type]
         if state == "running" and not ready(instance, name):

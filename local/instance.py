@@ -30,10 +30,17 @@ OFFSETS = {
     "collector": 87,
     "kafka": 92,
     "kafka_controller": 93,
+    "kafka-2": 94,
+    "kafka-2_controller": 95,
+    "kafka-3": 96,
+    "kafka-3_controller": 97,
 }
+BROKERS = ("kafka", "kafka-2", "kafka-3")
+# One broker, or three: two of three carry on without the third; of two, none would without the other.
+BROKER_COUNTS = (1, len(BROKERS))
 # What of the caller's environment reaches no process of the platform: another Airflow's or Python project's settings.
 FOREIGN = ("AIRFLOW", "PYTHON", "SNOWFLAKE_", "VIRTUAL_ENV", "SUPERVISOR_", "MAKE", "MFLAGS")
-OWN = ("MADHATTER_", "PLATFORM_START", "PORT_BASE")
+OWN = ("MADHATTER_", "PLATFORM_START", "PORT_BASE", "BROKERS")
 
 
 class BrokenInstance(ValueError):
@@ -56,23 +63,27 @@ class Secrets:
 
 @dataclass(frozen=True)
 class Instance:
-    """home: the state folder (absolute). port_base: all ports are this plus a fixed offset."""
+    """home: the state folder (absolute). port_base: all ports are this plus a fixed offset. brokers: 1 or 3."""
 
     home: Path
     port_base: int = DEFAULT_PORT_BASE
+    brokers: int = 1
 
     @classmethod
     def current(cls) -> Instance:
         """The instance that MADHATTER_HOME and PORT_BASE name; by default `.local/` in the repository, and the ports it
-        had last, at first 18000.
+        had last, at first 18000. It keeps the brokers with which it began: BROKERS at its first start, by default one.
 
-        Raises SystemExit with a sentence when PORT_BASE is no usable number.
+        Raises SystemExit with a sentence when PORT_BASE or BROKERS is no usable number.
         """
         home = Path(os.environ.get("MADHATTER_HOME") or ROOT / ".local").expanduser().absolute()
         text = os.environ.get("PORT_BASE") or stored_port_base(home) or str(DEFAULT_PORT_BASE)
         if not text.isdecimal() or not 1024 <= int(text) <= 65_000:
             raise SystemExit(f"PORT_BASE={text}: give a number from 1024 to 65000, for example PORT_BASE=28000")
-        return cls(home, int(text))
+        asked = os.environ.get("BROKERS") or "1"
+        if asked not in map(str, BROKER_COUNTS):
+            raise SystemExit(f"BROKERS={asked}: give 1, or 3 for a platform that a broker's death does not stop")
+        return cls(home, int(text), int(stored_brokers(home) or asked))
 
     @property
     def env(self) -> Path:
@@ -124,9 +135,19 @@ class Instance:
         return f"{HOST}:{self.port(name)}"
 
     def address_of_clients(self, name: str) -> str:
-        """Where clients find the broker and the warehouse: their own port, or MADHATTER_PROXY_SHIFT above it, where a
+        """Where clients find a broker and the warehouse: their own port, or MADHATTER_PROXY_SHIFT above it, where a
         proxy of the caller's listens."""
         return f"{HOST}:{self.port(name) + int(os.environ.get('MADHATTER_PROXY_SHIFT') or 0)}"
+
+    @property
+    def broker_names(self) -> tuple[str, ...]:
+        """The brokers' services, which are also their names in OFFSETS."""
+        return BROKERS[: self.brokers]
+
+    @property
+    def bootstrap(self) -> str:
+        """Kafka's bootstrap.servers: all brokers, where clients find them."""
+        return ",".join(map(self.address_of_clients, self.broker_names))
 
     def url(self, name: str) -> str:
         """http address of one of OFFSETS' names, without a slash at the end."""
@@ -136,7 +157,7 @@ class Instance:
     def hosts(self) -> dict[str, str]:
         """What airflow_settings.yaml calls the services (host:port), and where they are on this machine."""
         return {
-            "kafka:9092": self.address_of_clients("kafka"),
+            "kafka:9092": self.bootstrap,
             "warehouse:8084": self.address_of_clients("warehouse"),
             "dataflow:8085": self.address("dataflow"),
             "dataflow:8086": self.address("dataflow_grpc"),
@@ -201,7 +222,7 @@ class Instance:
             "AIRFLOW_HOME": f"{self.airflow_home}",
             "DATAFLOW_API_ENDPOINT": self.url("dataflow"),
             "DATAFLOW_GRPC_ENDPOINT": self.address("dataflow_grpc"),
-            "MADHATTER_COLLECTOR_KAFKA": json.dumps({"bootstrap.servers": self.address_of_clients("kafka")}),
+            "MADHATTER_COLLECTOR_KAFKA": json.dumps({"bootstrap.servers": self.bootstrap}),
             "MADHATTER_COLLECTOR_KEYS": json.dumps({"shop": {"key": own.collector_key, "topics": list(topics())}}),
             "MADHATTER_COLLECTOR_SPOOL": f"{self.data / 'collector'}",
             "MADHATTER_HOME": f"{self.home}",
@@ -238,6 +259,15 @@ def stored_port_base(home: Path) -> str:
     """The PORT_BASE with which the instance was started last, empty when there was none."""
     file = home / "port_base"
     return file.read_text().strip() if file.exists() else ""
+
+
+def stored_brokers(home: Path) -> str:
+    """The number of brokers that the instance's log was made for, empty when it has none yet."""
+    file = home / "brokers"
+    if file.exists():
+        return file.read_text().strip()
+    # Before there was a choice there was one.
+    return "1" if (home / "data" / "kafka" / "meta.properties").exists() else ""
 
 
 def inherited() -> dict[str, str]:

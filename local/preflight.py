@@ -26,6 +26,7 @@ PORTS = {
     92: "kafka",
     93: "kafka_controller",
 }
+PORTS_OF_THREE = {94: "kafka-2", 95: "kafka-2_controller", 96: "kafka-3", 97: "kafka-3_controller"}
 GB = 1000**3
 INSTALL_BYTES = 6 * GB
 RUN_BYTES = 2 * GB
@@ -59,10 +60,17 @@ def port_base_problems(text: str) -> List[str]:
     return ["Ports: PORT_BASE={} is no number from 1024 to 65000. For example: PORT_BASE=28000 make up".format(text)]
 
 
-def port_problems(port_base: int) -> List[str]:
-    """One line when others hold ports of this instance."""
+def brokers_problems(text: str) -> List[str]:
+    """text: BROKERS as given."""
+    if text in ("", "1", "3"):
+        return []
+    return ["Brokers: BROKERS={} is neither 1 nor 3. For example: make up BROKERS=3".format(text)]
+
+
+def port_problems(port_base: int, brokers: str = "") -> List[str]:
+    """One line when others hold ports of this instance. brokers: BROKERS as given."""
     taken = []
-    for offset, name in sorted(PORTS.items()):
+    for offset, name in sorted(PORTS.items()) + (sorted(PORTS_OF_THREE.items()) if brokers == "3" else []):
         probe = socket.socket()
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -185,9 +193,10 @@ def main(home: str, port_base: str) -> int:
     if problems and sys.version_info < (3, 11):
         print("preflight: " + problems[0])
         return 1
-    problems += port_base_problems(port_base)
+    brokers = os.environ.get("BROKERS", "")
+    problems += port_base_problems(port_base) + brokers_problems(brokers)
     if not problems and not is_ours(home):
-        problems += port_problems(int(port_base))
+        problems += port_problems(int(port_base), brokers)
     problems += folder_problems(home)
     store = store_folder(home, os.environ.get("MADHATTER_STORE", ""))
     if store and not problems:

@@ -13,15 +13,13 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from local import processes
-from local.instance import HOST, OFFSETS, ROOT, BrokenInstance, Instance, stored_port_base
+from local.instance import BROKERS, HOST, OFFSETS, ROOT, BrokenInstance, Instance, stored_port_base
 from local.kafka import broker
 from local.ports import in_use
 
-STORES = ("kafka", "warehouse", "dataflow")
 AIRFLOW = ("airflow-api", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
 LIVE, COLLECTOR = "live", "collector"
 EDGE = (COLLECTOR, LIVE)
-ALL = (*STORES, *AIRFLOW, *EDGE)
 COLLECTOR_SOURCE = ROOT / "include/functions/collector/main.py"
 STOPPED = ("STOPPED", "EXITED", "FATAL")
 LOG_BYTES = 5 << 20
@@ -31,13 +29,26 @@ class ServiceError(RuntimeError):
     """A service that does not start or answer: which one, what its log says last, what to do."""
 
 
+def stores(instance: Instance) -> tuple[str, ...]:
+    """What Airflow's tasks and the senders write to."""
+    return (*instance.broker_names, "warehouse", "dataflow")
+
+
+def all_of(instance: Instance) -> tuple[str, ...]:
+    """All services of the instance."""
+    return (*stores(instance), *AIRFLOW, *EDGE)
+
+
 def commands(instance: Instance) -> dict[str, list[str]]:
     """The command line of each service."""
     python, warehouse = str(instance.platform_python), str(instance.warehouse_python)
     airflow = [python, "-m", "airflow"]
     port = instance.port
     lines: dict[str, list[str]] = {
-        "kafka": broker.command(instance.env, instance.run / "kafka.properties", instance.data / "kafka"),
+        **{
+            name: broker.command(instance.env, instance.run / f"{name}.properties", instance.data / name)
+            for name in instance.broker_names
+        },
         "warehouse": [warehouse, "-m", "local.snowflake"],
         "dataflow": [python, "-m", "local.dataflow", "--grpc-port", f"{port('dataflow_grpc')}"],
         "airflow-api": [*airflow, "api-server"],
@@ -46,7 +57,7 @@ def commands(instance: Instance) -> dict[str, list[str]]:
         "airflow-dag-processor": [*airflow, "dag-processor"],
         "airflow-triggerer": [*airflow, "triggerer", "--skip-serve-logs"],
         COLLECTOR: [python, "-m", "functions_framework", "--target", "collect", "--source", str(COLLECTOR_SOURCE)],
-        LIVE: [python, "-m", "local.simulator.live", "--bootstrap", instance.address_of_clients("kafka")],
+        LIVE: [python, "-m", "local.simulator.live", "--bootstrap", instance.bootstrap],
     }
     lines[LIVE] += ["--rate", instance.settings.get("MADHATTER_LIVE_RATE", "5")]
     lines[LIVE] += ["--handover", str(instance.handover)]
@@ -157,15 +168,7 @@ def supervise(instance: Instance) -> bool:
     for file, text in wanted.items():
         file.touch(mode=0o600)
         file.write_text(text)
-    broker.prepare(
-        instance.env,
-        instance.run / "kafka.properties",
-        instance.data / "kafka",
-        instance.secrets.cluster_id,
-        instance.port("kafka"),
-        instance.port("kafka_controller"),
-        instance.address_of_clients("kafka"),
-    )
+    _prepare_brokers(instance)
     done = subprocess.run(
         [sys.executable, "-m", "supervisor.supervisord", "-c", str(instance.run / "supervisord.conf")],
         env=instance.environment() | {processes.MARK: "supervisord"},
@@ -179,6 +182,23 @@ def supervise(instance: Instance) -> bool:
         raise ServiceError(f"supervisord did not start: {done.stderr.strip() or done.stdout.strip()}")
     wait_for(lambda: is_up(instance), 10, f"supervisord does not answer on {instance.address('supervisor')}")
     return True
+
+
+def _prepare_brokers(instance: Instance) -> None:
+    (instance.home / "brokers").write_text(f"{instance.brokers}\n")
+    controllers = [instance.port(f"{name}_controller") for name in instance.broker_names]
+    for node_id, name in enumerate(instance.broker_names, 1):
+        broker.prepare(
+            instance.env,
+            instance.run / f"{name}.properties",
+            instance.data / name,
+            instance.secrets.cluster_id,
+            instance.port(name),
+            controllers[node_id - 1],
+            instance.address_of_clients(name),
+            node_id,
+            controllers if instance.brokers > 1 else (),
+        )
 
 
 def start(instance: Instance, names: Collection[str]) -> None:
@@ -206,7 +226,7 @@ def down(instance: Instance) -> int:
         supervisor = control(instance).supervisor
         # What writes goes before what it writes to.
         stop(instance, (LIVE, *AIRFLOW))
-        stop(instance, STORES)
+        stop(instance, stores(instance))
         supervisor.shutdown()
         wait_for(lambda: not is_up(instance), 20, "supervisord does not end")
     left = processes.of_service(instance.home)
@@ -238,7 +258,8 @@ def tail(instance: Instance, name: str, lines: int) -> str:
 
 def ports(instance: Instance) -> dict[str, int]:
     """All ports that the instance listens on."""
-    return {name: instance.port(name) for name in OFFSETS}
+    absent = BROKERS[instance.brokers :]
+    return {name: instance.port(name) for name in OFFSETS if name.removesuffix("_controller") not in absent}
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float, failure: str) -> None:

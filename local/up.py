@@ -4,6 +4,7 @@ pipeline, live traffic."""
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from datetime import UTC, datetime
@@ -25,11 +26,19 @@ MARKET_NOTE = "market.json"
 PIPELINE_TIMEOUT_S = 600
 
 
-def check() -> None:
-    """Raises SettingError before anything is touched when the settings do not fit together."""
+def check(instance: Instance) -> None:
+    """Raises SettingError before anything is touched when the settings do not fit together, RuntimeError when BROKERS
+    asks for another number than the instance has."""
     from madhatter import settings
 
     settings.check()
+    asked = os.environ.get("BROKERS") or str(instance.brokers)
+    if asked != str(instance.brokers):
+        raise RuntimeError(
+            f"BROKERS={asked}: the log of {instance.home} was made for {instance.brokers}, and its topics have as many "
+            f"copies. Leave BROKERS out to go on with it; or `make clean`, which removes the data, and then `make up "
+            f"BROKERS={asked}`; or give the other platform a MADHATTER_HOME and a PORT_BASE of its own"
+        )
 
 
 def prepare(instance: Instance) -> None:
@@ -40,9 +49,9 @@ def prepare(instance: Instance) -> None:
     with step("Warehouse tables"):
         migrate(instance)
     with step("Topics") as say:
-        admin = kafka.admin({"bootstrap.servers": instance.address("kafka")})
+        admin = kafka.admin({"bootstrap.servers": instance.bootstrap})
         _refuse_lost_topics(instance, set(topics()) - set(admin.list_topics(timeout=15).topics))
-        say(", ".join(kafka.create_topics(admin, topics())))
+        say(", ".join(kafka.create_topics(admin, topics(), instance.brokers)))
     if _is_without_history(instance):
         return
     sent = query(instance, "select shift_weeks from ops.history")
@@ -71,7 +80,7 @@ def _send_history(instance: Instance) -> int:
     with step("Real history to Kafka") as say:
         in_original_time = instance.settings.get("MADHATTER_HISTORY") == "original"
         weeks = 0 if in_original_time else replay.shift_weeks(datetime.now(UTC).date())
-        sent = history.send(instance.address("kafka"), replay.TOPIC, weeks)
+        sent = history.send(instance.bootstrap, replay.TOPIC, weeks)
         query(
             instance,
             "insert into ops.history (topic, shift_weeks, events, lines, sent_ts) values (%s, %s, %s, %s, sysdate())",
@@ -96,7 +105,7 @@ def _send_market(instance: Instance, weeks: int) -> None:
         return
     folder = instance.settings.get("MADHATTER_ACCOUNT")
     with step("Market up to now to Kafka") as say:
-        bootstrap = instance.address("kafka")
+        bootstrap = instance.bootstrap
         if "began" not in known:
             ends = kafka.read_log(kafka.admin({"bootstrap.servers": bootstrap}), topics(), datetime.now(UTC))
             began = [[topic, partition, log.stable_end] for (topic, partition), log in ends.items()]

@@ -42,7 +42,7 @@ class Platform:
 
     @property
     def bootstrap(self) -> str:
-        return self.instance.address("kafka")
+        return self.instance.bootstrap
 
     @property
     def account(self) -> Path:
@@ -96,10 +96,12 @@ def start(home: Path, **settings: str) -> Platform:
     """A platform with its own ports and state. settings: environment variables on top of the tests' own. Raises
     AssertionError with the output of `up` when that fails."""
     first = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=WINDOWS_BEFORE_UP)
-    instance = Instance(home, int(settings.get("PORT_BASE") or free_port_base()))
+    brokers = settings.get("BROKERS", "1")
+    instance = Instance(home, int(settings.get("PORT_BASE") or free_port_base()), int(brokers))
     own = {
         "MADHATTER_HOME": str(home),
         "PORT_BASE": str(instance.port_base),
+        "BROKERS": brokers,
         "MADHATTER_CADENCE": "* * * * *",
         "MADHATTER_WINDOW_S": "60",
         "MADHATTER_TAIL_S": "2",

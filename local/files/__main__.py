@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
                 for _ in messages:
                     pass
             else:
-                deliver(options.bootstrap or Instance.current().address("kafka"), described.topic, messages)
+                deliver(options.bootstrap or Instance.current().bootstrap, described.topic, messages)
     except (MappingError, FileError, BrokerUnreachable, TopicUnfit, NotDelivered, OSError) as error:
         print(f"replay: {error}", file=sys.stderr)
         return UNUSABLE

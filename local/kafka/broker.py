@@ -1,21 +1,32 @@
-"""One KRaft broker: its settings, its storage, the command that runs it, and whether it answers."""
+"""A KRaft broker, alone or one of three: its settings, its storage, its command, and whether it answers."""
 
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
 
 
-def server_properties(data: Path, port: int, controller_port: int, advertised: str = "") -> str:
-    """The broker's settings, for one node that is broker and controller, on 127.0.0.1 only. advertised: host:port that
-    clients are told, its own by default."""
+def server_properties(
+    data: Path, port: int, controller_port: int, advertised: str = "", node_id: int = 1, voters: Sequence[int] = ()
+) -> str:
+    """The settings of a node that is broker and controller, on 127.0.0.1 only. advertised: host:port that clients are
+    told, its own by default. voters: the controller ports of all nodes, by node id from 1 on; none: it is alone."""
+    # What a node alone keeps is its own. Of three, a message is safe in two.
+    copies, needed = max(1, len(voters)), max(1, len(voters) - 1)
+    # The quorum of three is named here and not in the storage, so that another PORT_BASE moves it.
+    quorum = ",".join(f"{number}@127.0.0.1:{at}" for number, at in enumerate(voters, 1))
     return "\n".join(
         [
             "process.roles=broker,controller",
-            "node.id=1",
-            f"controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}",
+            f"node.id={node_id}",
+            f"controller.quorum.voters={quorum}"
+            if voters
+            else f"controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}",
+            f"default.replication.factor={copies}",
+            f"min.insync.replicas={needed}",
             f"listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
             f"advertised.listeners=PLAINTEXT://{advertised or f'127.0.0.1:{port}'}",
             "controller.listener.names=CONTROLLER",
@@ -28,13 +39,13 @@ def server_properties(data: Path, port: int, controller_port: int, advertised: s
             "broker.heartbeat.interval.ms=1000",
             "num.network.threads=2",
             "num.io.threads=2",
-            "offsets.topic.replication.factor=1",
+            f"offsets.topic.replication.factor={copies}",
             "offsets.topic.num.partitions=4",
-            "transaction.state.log.replication.factor=1",
-            "transaction.state.log.min.isr=1",
+            f"transaction.state.log.replication.factor={copies}",
+            f"transaction.state.log.min.isr={needed}",
             "transaction.state.log.num.partitions=4",
-            "share.coordinator.state.topic.replication.factor=1",
-            "share.coordinator.state.topic.min.isr=1",
+            f"share.coordinator.state.topic.replication.factor={copies}",
+            f"share.coordinator.state.topic.min.isr={needed}",
             "share.coordinator.state.topic.num.partitions=4",
             "group.initial.rebalance.delay.ms=0",
             # Topics are code: a missing one is an error, never a default.
@@ -60,7 +71,15 @@ def command(env: Path, config: Path, data: Path) -> list[str]:
 
 
 def prepare(
-    env: Path, config: Path, data: Path, cluster_id: str, port: int, controller_port: int, advertised: str = ""
+    env: Path,
+    config: Path,
+    data: Path,
+    cluster_id: str,
+    port: int,
+    controller_port: int,
+    advertised: str = "",
+    node_id: int = 1,
+    voters: Sequence[int] = (),
 ) -> None:
     """Writes the settings and formats the storage once. A formatted storage is never formatted again.
 
@@ -68,11 +87,12 @@ def prepare(
     """
     config.parent.mkdir(parents=True, exist_ok=True)
     data.mkdir(parents=True, exist_ok=True)
-    config.write_text(server_properties(data, port, controller_port, advertised))
+    config.write_text(server_properties(data, port, controller_port, advertised, node_id, voters))
     if (data / "meta.properties").exists():
         return
+    tool = [*_java(env, data), "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(config)]
     done = subprocess.run(
-        [*_java(env, data), "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(config), "--standalone"],
+        tool if voters else [*tool, "--standalone"],
         capture_output=True,
         text=True,
         check=False,

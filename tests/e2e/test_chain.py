@@ -257,7 +257,7 @@ def test_failed_try_is_told_with_its_error_and_its_log(platform: Platform) -> No
 
 
 def test_killed_processes_come_back_and_the_next_window_is_complete(platform: Platform, tmp_path: Path) -> None:
-    for service in services.ALL:
+    for service in services.all_of(platform.instance):
         killed = platform.kill(service)
         until(lambda: platform.pid(service) not in (0, killed), f"{service} runs again")  # noqa: B023
         until(lambda: health.ready(platform.instance, service), f"{service} answers again")  # noqa: B023
