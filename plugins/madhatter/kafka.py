@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +15,12 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from madhatter.slices import PartitionLog, Place
 
 if TYPE_CHECKING:
+    from confluent_kafka import TopicPartition
     from confluent_kafka.admin import AdminClient
 
 CONNECTION = "kafka_default"
 TIMEOUT_S = 15.0
+ANSWER_S = 3.0  # for a leader to answer; an election takes about as long
 
 
 class TopicsMissing(RuntimeError):
@@ -24,7 +28,7 @@ class TopicsMissing(RuntimeError):
 
 
 class BrokerDown(ConnectionError):
-    """No broker answers."""
+    """No broker answers, or not the one that leads a partition."""
 
 
 def client_settings(conn_id: str = CONNECTION) -> dict[str, Any]:
@@ -71,26 +75,22 @@ def create_topics(client: AdminClient, topics: Iterable[str], replication: int =
 def read_log(client: AdminClient, topics: Iterable[str], until: datetime) -> dict[Place, PartitionLog]:
     """State of every partition of the topics. until: UTC, the window's end with its tail.
 
-    Raises TopicsMissing naming them, BrokerDown."""
-    from confluent_kafka import IsolationLevel, KafkaException, TopicCollection, TopicPartition
+    Waits for elections. Raises TopicsMissing naming them, BrokerDown."""
+    from confluent_kafka import TopicCollection, TopicPartition
     from confluent_kafka.admin import OffsetSpec
 
     names = sorted(topics)
+    _wait_for_leaders(client, names)
     described = client.describe_topics(TopicCollection(names), request_timeout=TIMEOUT_S)
     found = {topic: _described(topic, future) for topic, future in described.items()}
     places = [TopicPartition(topic, p.id) for topic in names for p in found[topic].partitions]
     spec = OffsetSpec.for_timestamp(int(until.timestamp() * 1000))
 
     def offsets(kind: Any) -> dict[Place, Any]:
-        asked = client.list_offsets(
-            {TopicPartition(p.topic, p.partition): kind for p in places},
-            isolation_level=IsolationLevel.READ_COMMITTED,
-            request_timeout=TIMEOUT_S,
-        )
-        try:
-            return {(place.topic, place.partition): future.result() for place, future in asked.items()}
-        except KafkaException as error:
-            raise _down(error) from error
+        found = _offsets(client, places, kind, TIMEOUT_S)
+        if silent := _silent(found):
+            raise _down(f"no answer from the leader of {_words(silent)}")
+        return found
 
     first, end, timed = offsets(OffsetSpec.earliest()), offsets(OffsetSpec.latest()), offsets(spec)
     return {
@@ -116,35 +116,83 @@ def _described(topic: str, future: Any) -> Any:
         raise _down(error) from error
 
 
-def leaderless(client: AdminClient, topics: Iterable[str]) -> list[str]:
-    """Partitions without a leader, as `topic[partition]`. Raises TopicsMissing, BrokerDown."""
-    from confluent_kafka import KafkaException
+def _offsets(client: AdminClient, places: list[TopicPartition], kind: Any, timeout_s: float) -> dict[Place, Any]:
+    """What a partition's leader says, or nothing where it does not: see _silent. Raises BrokerDown."""
+    from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 
+    asked = client.list_offsets(
+        {TopicPartition(p.topic, p.partition): kind for p in places},
+        isolation_level=IsolationLevel.READ_COMMITTED,
+        request_timeout=timeout_s,
+    )
     try:
-        known = client.list_topics(timeout=TIMEOUT_S).topics
+        return {(place.topic, place.partition): future.result() for place, future in asked.items()}
     except KafkaException as error:
         raise _down(error) from error
-    if missing := sorted(set(topics) - set(known)):
+
+
+def _silent(found: Mapping[Place, Any]) -> list[Place]:
+    """Partitions whose leader gave no answer: the client says so by an impossible offset, not by an error. Taken for
+    an offset, it would be a log cut to nothing."""
+    from confluent_kafka import OFFSET_INVALID
+
+    return [place for place, info in found.items() if info.offset == OFFSET_INVALID]
+
+
+def _words(places: Iterable[Place]) -> str:
+    return ", ".join(f"{topic}[{partition}]" for topic, partition in sorted(places))
+
+
+def _wait_for_leaders(client: AdminClient, topics: list[str]) -> None:
+    """Returns when every partition's leader answers. Raises TopicsMissing, BrokerDown after TIMEOUT_S."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            if not (problems := unready(client, topics)):
+                return
+            failure = _down("; ".join(problems))
+        except BrokerDown as error:  # a leader that is just being elected refuses in its own words
+            failure = error
+        if time.monotonic() > deadline:
+            raise failure
+        time.sleep(0.5)
+
+
+def unready(client: AdminClient, topics: Iterable[str]) -> list[str]:
+    """Partitions without a leader, and leaders that do not answer, each with a sentence. With most of its controllers
+    dead, a cluster goes on to name leaders that are dead as well. Raises TopicsMissing, BrokerDown."""
+    from confluent_kafka import KafkaException, TopicPartition
+    from confluent_kafka.admin import OffsetSpec
+
+    topics = list(topics)
+    try:
+        cluster = client.list_topics(timeout=TIMEOUT_S)
+    except KafkaException as error:
+        raise _down(error) from error
+    if missing := sorted(set(topics) - set(cluster.topics)):
         raise _missing(missing)
-    return [
-        f"{topic}[{number}]"
-        for topic in topics
-        for number, partition in known[topic].partitions.items()
-        if partition.leader < 0
-    ]
+    leaders = {(topic, number): p.leader for topic in topics for number, p in cluster.topics[topic].partitions.items()}
+    if orphans := [place for place, leader in leaders.items() if leader < 0]:
+        return [f"no leader for {_words(orphans)}"]
+    answers = _offsets(client, [TopicPartition(*place) for place in leaders], OffsetSpec.latest(), ANSWER_S)
+    silent: dict[str, list[Place]] = defaultdict(list)
+    for place in _silent(answers):
+        broker = cluster.brokers.get(leaders[place])
+        silent[f"{broker.host}:{broker.port}" if broker else f"broker {leaders[place]}"].append(place)
+    return [f"no answer from {broker}, the leader of {_words(places)}" for broker, places in sorted(silent.items())]
 
 
 def _missing(names: list[str]) -> TopicsMissing:
     return TopicsMissing(f"topic {', '.join(names)} is not on the broker: create the topics, `make up` does it")
 
 
-def _down(error: Exception) -> BrokerDown:
-    return BrokerDown(f"no Kafka broker answers at connection {CONNECTION} ({error}): see `make status`")
+def _down(error: Exception | str) -> BrokerDown:
+    return BrokerDown(f"Kafka does not answer at connection {CONNECTION} ({error}): see `make status`")
 
 
 class HourClosedTrigger(BaseTrigger):
-    """Fires when the clock has passed `moment` and all partitions of the topics have leaders. A broker that is away is
-    waited for; a topic that does not exist ends the wait with its name."""
+    """Fires when the clock has passed `moment` and all partitions of the topics have leaders that answer. A broker that
+    is away is waited for; a topic that does not exist ends the wait with its name."""
 
     def __init__(self, moment: str, topics: list[str], conn_id: str, poll_s: float = 5.0) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -165,7 +213,7 @@ class HourClosedTrigger(BaseTrigger):
         told = ""
         while True:
             try:
-                problem = ", ".join(await asyncio.to_thread(lambda: leaderless(admin(extra), self.topics)))
+                problem = "; ".join(await asyncio.to_thread(lambda: unready(admin(extra), self.topics)))
             except TopicsMissing as error:
                 yield TriggerEvent({"error": str(error)})
                 return

@@ -1,0 +1,154 @@
+"""Three brokers: one may die and stay dead, two are waited for, and nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from include.contracts.contract import topics
+from local import health, processes, services
+from madhatter import kafka
+from madhatter.planning import backfill_id
+from tests import platform as platforms
+from tests.chaos.verdict import judge
+from tests.platform import Platform, until
+
+JOBS = "/v1b3/projects/madhatter/locations/europe-west1/jobs"
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A platform of three brokers, without the history, whose first window is the one in which it comes up."""
+    before = dict(os.environ)
+    started = platforms.start(
+        tmp_path_factory.mktemp("three"),
+        BROKERS="3",
+        MADHATTER_HISTORY="none",
+        MADHATTER_LIVE_RATE="20",
+        PLATFORM_START=datetime.now(UTC).replace(second=0, microsecond=0).isoformat(),
+    )
+    yield started
+    done = started.local("down")
+    os.environ.clear()
+    os.environ.update(before)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def kill_for_good(platform: Platform, broker: str) -> None:
+    """kill -9 of a broker that does not come back by itself."""
+    if services.state(platform.instance, broker) == "RUNNING":
+        platform.kill(broker)
+        services.stop(platform.instance, [broker])
+
+
+def bring_back(platform: Platform) -> None:
+    services.start(platform.instance, platform.instance.broker_names)
+    health.wait_ready(platform.instance, platform.instance.broker_names, 120)
+
+
+def backfill(platform: Platform, run_id: str) -> None:
+    """All that has arrived by now, as one slice."""
+    platform.api.trigger_once("retail_backfill", run_id)
+
+
+def ends_well(platform: Platform, run_id: str) -> None:
+    until(lambda: platform.api.run("retail_backfill", run_id)["state"] == "success", f"{run_id} succeeds", 180)
+
+
+def jobs(platform: Platform, name: str) -> list[dict[str, Any]]:
+    """All Dataflow jobs that were ever launched under a name."""
+    with urllib.request.urlopen(
+        f"{platform.instance.url('dataflow')}{JOBS}?{urllib.parse.urlencode({'name': name})}"
+    ) as r:
+        return list(json.load(r).get("jobs", []))
+
+
+def pipelines(platform: Platform, slice_id: str) -> list[psutil.Process]:
+    """The processes that transform a slice now."""
+    found = []
+    for process in processes.of_service(platform.instance.home):
+        try:
+            command = " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+        if "include.beam" in command and slice_id in command:
+            found.append(process)
+    return found
+
+
+def live_log(platform: Platform) -> str:
+    return services.log_file(platform.instance, services.LIVE).read_text()
+
+
+def test_job_is_launched_once_though_a_broker_the_scheduler_and_the_triggerer_die_while_it_runs(
+    three: Platform,
+) -> None:
+    until(lambda: list(three.account.glob("*.parquet")), "live events are sent")
+    kill_for_good(three, "kafka-2")
+    backfill(three, "killed")
+    slice_id = backfill_id("killed")
+    running = until(lambda: pipelines(three, slice_id), "the slice is transformed")
+    for process in running:
+        process.send_signal(signal.SIGSTOP)
+    until(lambda: "transform deferred" in three.api.active_tasks("retail_backfill", "killed"), "the task waits for its job")
+    for service in ("airflow-triggerer", "airflow-scheduler"):
+        killed = three.kill(service)
+        until(lambda: three.pid(service) not in (0, killed), f"{service} runs again")  # noqa: B023
+        until(lambda: health.ready(three.instance, service), f"{service} answers again")  # noqa: B023
+    for process in running:
+        process.send_signal(signal.SIGCONT)
+    ends_well(three, "killed")
+    (job,) = jobs(three, slice_id)
+    assert job["currentState"] == "JOB_STATE_DONE"
+    (counts,) = three.sql(
+        "select sum(delivered) as delivered from reporting.slice_status where slice_id = %s", slice_id
+    )
+    assert counts["delivered"] > 0
+
+
+def test_windows_are_committed_while_one_broker_of_three_stays_dead(three: Platform) -> None:
+    kill_for_good(three, "kafka-2")
+    died = datetime.now(UTC).replace(tzinfo=None)
+
+    def later() -> list[dict[str, Any]]:
+        return [row for row in three.committed() if row["window_end"] > died and row["delivered"]]
+
+    until(later, "a window that began or went on without the broker is committed", 180)
+    assert three.pid("kafka-2") == 0
+
+
+def test_two_dead_brokers_are_named_and_waited_for(three: Platform) -> None:
+    for broker in ("kafka-2", "kafka-3"):
+        kill_for_good(three, broker)
+    backfill(three, "waits")
+    (failure,) = until(lambda: three.api.failures("retail_backfill", "waits"), "a try of `plan` tells what is missing")
+    assert (failure.task_id, failure.is_retried) == ("plan", True)
+    assert f"no answer from {three.instance.address('kafka-3')}, the leader of " in failure.error
+    unready = kafka.unready(kafka.admin({"bootstrap.servers": three.bootstrap}), topics())
+    assert [words.split(",")[0] for words in unready] == [f"no answer from {three.instance.address('kafka-3')}"]
+    waiting = live_log(three).count("is away")
+    bring_back(three)
+    ends_well(three, "waits")
+    until(lambda: live_log(three).count("is back") >= waiting, "the live events that waited are sent")
+
+
+def test_after_all_deaths_every_event_is_what_the_account_says(three: Platform, tmp_path: Path) -> None:
+    bring_back(three)
+    services.stop(three.instance, [services.LIVE])
+    backfill(three, "rest")
+    ends_well(three, "rest")
+    verdict = judge(three, tmp_path)
+    assert verdict.findings == []
+    assert verdict.counts["published"] > 0
+    assert "waiting" not in verdict.counts
+    assert three.api.runs(state="failed") == []
