@@ -7,10 +7,12 @@ minimums, time windows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
+from itertools import islice
 from operator import attrgetter
 from typing import Any
 
@@ -29,7 +31,13 @@ MICROSECONDS_UTC = pa.timestamp("us", "UTC")
 MAX_PAYLOAD = 1_000_000
 BLOCK = 10_000  # events decoded at a time: they stay in the processor's cache, which saves a quarter of the time
 MAX_REASON = 2_000  # characters: a reason quotes the event, and ops.dead_letter takes 2,048
+MOST_POISON = 100  # records of a block on which the parser itself fails; of more, it is the parser's fault
 Reasons = dict[int, str]
+log = logging.getLogger(__name__)
+
+
+# Not the record's fault: tried again, it may go well.
+_PASSING = (OSError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -53,8 +61,10 @@ class Parser:
         self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(module.Event).decode
 
     def parse(self, records: Records) -> Parsed:
-        """Every record becomes rows or a reason; none is dropped, no input raises."""
-        blocks = [self._block(records, start) for start in range(0, len(records) or 1, BLOCK)]
+        """Every record becomes rows or a reason; none is dropped, no input raises. A record on which the parser fails
+        in a way that nobody foresaw is a dead letter with the exception's words, and told in the log."""
+        starts = range(0, len(records) or 1, BLOCK)
+        blocks = [self._foolproof(records, start, min(start + BLOCK, len(records))) for start in starts]
         return Parsed(
             {name: pa.concat_tables([block.tables[name] for block in blocks]) for name in blocks[0].tables},
             {name: np.concatenate([block.events[name] for block in blocks]) for name in blocks[0].events},
@@ -62,20 +72,51 @@ class Parser:
             {index for block in blocks for index in block.masked},
         )
 
-    def _block(self, records: Records, start: int) -> Parsed:
-        """The records from start on, at most BLOCK of them; indices are those of `records`."""
+    def _foolproof(self, records: Records, start: int, end: int) -> Parsed:
+        """_block(), without the records on which it fails alone. Raises what it fails with when those are none, or too
+        many."""
+        try:
+            return self._block(records, start, end, {})
+        except _PASSING:
+            raise
+        except Exception:
+            poison = dict(islice(self._poison(records, start, end), MOST_POISON + 1))
+            if not poison or len(poison) > MOST_POISON:
+                raise
+            places = [records.offsets[index] for index in sorted(poison)]
+            log.exception("%s: the parser fails on offsets %s: dead letters", self.contract.topic, places)
+            return self._block(records, start, end, poison)
+
+    def _poison(self, records: Records, start: int, end: int) -> Iterator[tuple[int, str]]:
+        """The records on which _block() fails alone, found by halves, each with its reason."""
+        try:
+            self._block(records, start, end, {})
+        except _PASSING:
+            raise
+        except Exception as error:
+            if end - start > 1:
+                middle = (start + end) // 2
+                yield from self._poison(records, start, middle)
+                yield from self._poison(records, middle, end)
+            else:
+                yield start, f"the parser fails on it: {type(error).__name__}: {error}"
+
+    def _block(self, records: Records, start: int, end: int, poison: Reasons) -> Parsed:
+        """The records [start, end) but for the poison, whose reasons are known; indices are those of `records`."""
         events: list[Any] = []
         positions: list[int] = []
-        reasons: Reasons = {}
+        reasons: Reasons = dict(poison)
         decode = self.decode
-        for index, value in enumerate(records.values[start : start + BLOCK], start):
+        for index, value in enumerate(records.values[start:end], start):
+            if index in poison:
+                continue
             try:
                 events.append(decode(value))
                 positions.append(index)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 reasons[index] = _reason(value, error)
         origin = np.array(positions, dtype=np.int64)
-        arrived = pa.array(records.arrivals_ms[start : start + BLOCK], pa.int64())
+        arrived = pa.array(records.arrivals_ms[start:end], pa.int64())
         arrivals = arrived.take(origin - start).cast(pa.timestamp("ms")).cast(MICROSECONDS)
         columns: dict[str, dict[str, pa.Array]] = {}
         rows_of: dict[str, np.ndarray[Any, Any]] = {}

@@ -28,6 +28,10 @@ class Chunk:
         """File stem of what comes from this chunk: the same chunk always writes the same names."""
         return f"{self.topic}-{self.partition}-{self.start}-{self.end}"
 
+    def path(self, table: str) -> str:
+        """Its file of a table, below the slice's folder."""
+        return f"{table}/{self.name}.parquet"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -133,7 +137,10 @@ class Manifest:
         return sorted({hour for result in self.results for hour in result.hours})
 
     def check_covers(self, plan: Plan) -> None:
-        """Raises ValueError unless every planned chunk is here once, with every offset delivered or a hole."""
+        """Raises ValueError unless every planned chunk is here once, with every offset delivered or a hole, and with at
+        most one file a table, its own."""
+        if self.slice_id != plan.slice_id:
+            raise ValueError(f"manifest of {self.slice_id}: the plan is of {plan.slice_id}")
         planned, found = Counter(map(_key, plan.chunks)), Counter(_key(result.chunk) for result in self.results)
         if planned != found:
             missing = sorted((planned - found).elements())
@@ -145,6 +152,12 @@ class Manifest:
                 raise ValueError(
                     f"manifest of {self.slice_id}: {chunk.name} delivered {result.delivered} and has {result.holes} "
                     f"holes, together not {chunk.end - chunk.start} offsets"
+                )
+            listed = Counter(file.path for file in result.files)
+            wrong = listed - Counter({chunk.path(table) for table in {file.table for file in result.files}})
+            if wrong:
+                raise ValueError(
+                    f"manifest of {self.slice_id}: {chunk.name} lists foreign or doubled files {sorted(wrong)}"
                 )
 
 

@@ -36,7 +36,7 @@ def write_chunk(plan: Plan, chunk: Chunk, records: Records) -> ChunkResult:
     files = []
     for name, table in tables.items():
         if table.num_rows:
-            path = f"{name}/{chunk.name}.parquet"
+            path = chunk.path(name)
             size = storage.write_table(storage.join(plan.folder, path), table)
             files.append(File(name, path, table.num_rows, size))
     _archive(plan, chunk, records, {*parsed.reasons, *parsed.masked})

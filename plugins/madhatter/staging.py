@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections import defaultdict
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, Context
@@ -86,16 +88,23 @@ def stage(warehouse: Warehouse, store: str, manifest: Manifest) -> None:
     """Replaces the slice's staged rows and its counts in the ledger. Call it in a transaction.
 
     Raises SliceDamaged when a file is missing, broken or another slice's, or has other rows than the manifest says."""
-    from include.beam.plan import slice_folder
+    from include.beam.plan import Manifest, slice_folder
     from include.contracts.contract import models
 
     tables = [*(model.table.name for model in models()), "dead_letter"]
+    if unknown := {file.table for result in manifest.results for file in result.files} - set(tables):
+        uri = Manifest.uri(store, manifest.slice_id)
+        raise SliceDamaged(
+            f"{uri} has rows for {sorted(unknown)}, which no contract has: the pipeline's template is of another "
+            "version than these DAGs. Deploy both from one"
+        )
     for table in tables:
         warehouse.run(f"delete from staging.{table} where slice_id = :slice_id", slice_id=manifest.slice_id)
         files = manifest.files(table)
         for first in range(0, len(files), MAX_FILES):
             _copy(warehouse, slice_folder(store, manifest.slice_id), table, files[first : first + MAX_FILES])
-        _check_owner(warehouse, slice_folder(store, manifest.slice_id), table, manifest)
+        if files:
+            _check_chunks(warehouse, slice_folder(store, manifest.slice_id), table, manifest)
     warehouse.run(
         "update ops.slice set hours_touched = :hours where slice_id = :slice_id",
         hours=len(manifest.hours()),
@@ -134,16 +143,40 @@ def _copy(warehouse: Warehouse, folder: str, table: str, files: list[File]) -> N
         raise SliceDamaged(f"staging.{table}: the manifest and the load of {folder} differ in {wrong} (file, rows)")
 
 
-def _check_owner(warehouse: Warehouse, folder: str, table: str, manifest: Manifest) -> None:
-    """A file of another slice loads as well as its own would, under the other's id."""
-    (found,) = warehouse.rows(
-        f"select count(*) as n from staging.{table} where slice_id = :slice_id", slice_id=manifest.slice_id
+def _check_chunks(warehouse: Warehouse, folder: str, table: str, manifest: Manifest) -> None:
+    """A file of another slice or chunk loads as well as the right one would, under the other's id or offsets."""
+    from include.beam.plan import Chunk
+
+    chunks = [
+        {**asdict(result.chunk), "rows": file.rows}
+        for result in manifest.results
+        for file in result.files
+        if file.table == table
+    ]
+    wrong = warehouse.rows(
+        f"""
+        with chunk as (
+            select value:topic::varchar as topic, value:partition::int as partition, value:start::int as first,
+                value:end::int as past_last, value:rows::int as expected
+            from table(flatten(input => parse_json(:chunks)))
+        ),
+        loaded as (
+            select chunk.*, count(staged.offset) as found
+            from chunk left join staging.{table} as staged
+                on staged.slice_id = :slice_id and staged.topic = chunk.topic and staged.partition = chunk.partition
+                and staged.offset >= chunk.first and staged.offset < chunk.past_last
+            group by all
+        )
+        select * from loaded where found <> expected order by found - expected limit 1
+        """,
+        chunks=json.dumps(chunks),
+        slice_id=manifest.slice_id,
     )
-    expected = sum(file.rows for file in manifest.files(table))
-    if found["n"] != expected:
+    for row in wrong:
+        chunk = Chunk(row["topic"], row["partition"], row["first"], row["past_last"])
         raise SliceDamaged(
-            f"staging.{table}: {found['n']} of the {expected} rows in {folder}/{table} are this slice's, the others "
-            "are of another"
+            f"staging.{table}: {folder}/{chunk.path(table)} gave {row['found']} of its chunk's {row['expected']} rows: "
+            "it is another slice's or chunk's"
         )
 
 

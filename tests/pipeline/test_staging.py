@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -97,6 +98,41 @@ def _other_slices_file(folder: Path) -> None:
     shutil.copyfile(_header(folder.parent / "good"), _header(folder))
 
 
+def _other_chunks_file(folder: Path) -> None:
+    one, other = sorted((folder / "order_header").glob("*.parquet"))
+    shutil.copyfile(one, other)
+
+
+def _change(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Changes the manifest's first chunk."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    change(manifest["results"][0])
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def _list_a_file_twice(folder: Path) -> None:
+    _change(folder, lambda result: result["files"].append(result["files"][0]))
+
+
+def _list_a_file_under_another_name(folder: Path) -> None:
+    shutil.copyfile(_header(folder), folder / "order_header" / "copy.parquet")
+    _change(folder, lambda result: result["files"].append(result["files"][0] | {"path": "order_header/copy.parquet"}))
+
+
+def _rows_of_no_contract(folder: Path) -> None:
+    def add(result: dict[str, Any]) -> None:
+        path = result["files"][0]["path"].replace("order_header", "order_hat")
+        result["files"].append(result["files"][0] | {"table": "order_hat", "path": path})
+
+    _change(folder, add)
+
+
+def _put_strangers_beside(folder: Path) -> None:
+    """What a job that was killed or a person may leave: nobody has listed it."""
+    for name in ("copy.parquet", ".half.parquet.0.part"):
+        shutil.copyfile(_header(folder), folder / "order_header" / name)
+
+
 HARMS: dict[str, tuple[Callable[[Path], None], str]] = {
     "manifest-lost": (_lose_manifest, "manifest.json does not exist, although its job has ended"),
     "manifest-cut": (_cut_manifest, "manifest.json or .*plan.json is broken"),
@@ -106,7 +142,11 @@ HARMS: dict[str, tuple[Callable[[Path], None], str]] = {
     "file-cut": (_truncate_file, rf"staging\.order_header cannot be loaded.*{TOPIC}-0-\d+-\d+\.parquet"),
     "page-broken": (_break_a_page, rf"staging\.order_header cannot be loaded.*{TOPIC}-0-\d+-\d+\.parquet"),
     "columns-foreign": (_foreign_columns, rf"staging\.order_header cannot be loaded.*{TOPIC}-0-\d+-\d+\.parquet"),
-    "file-of-another": (_other_slices_file, r"staging\.order_header: 1 of the 2 rows .* are this slice's"),
+    "file-of-another": (_other_slices_file, rf"order_header/{TOPIC}-0-\d+-\d+\.parquet gave 0 of its chunk's 1 rows"),
+    "file-of-a-chunk": (_other_chunks_file, rf"order_header/{TOPIC}-1-\d+-\d+\.parquet gave 0 of its chunk's 1 rows"),
+    "file-twice": (_list_a_file_twice, rf"lists foreign or doubled files \['order_header/{TOPIC}-0"),
+    "file-copied": (_list_a_file_under_another_name, r"lists foreign or doubled files \['order_header/copy\.parquet'"),
+    "table-unknown": (_rows_of_no_contract, r"rows for \['order_hat'\], which no contract has"),
 }
 
 
@@ -137,6 +177,7 @@ def outcomes(chain: Chain, instance: Instance) -> dict[str, Outcome]:
     """What each harmed slice's task ended with."""
     for name, (harm, _) in HARMS.items():
         harm(chain.folder / "slices" / name)
+    _put_strangers_beside(chain.folder / "slices" / "good")
     return run(instance, chain.store, "good", *HARMS)
 
 
@@ -156,6 +197,8 @@ def test_damage_fails_the_task_without_a_retry_and_names_what_where_and_the_cure
 def test_slice_without_harm_is_staged_among_the_harmed(outcomes: dict[str, Outcome], chain: Chain) -> None:
     assert outcomes["good"] == ("", "")
     assert chain.state("good") == "staged"
+    (found,) = chain.warehouse.rows("select count(*) as n from staging.order_header where slice_id = 'good'")
+    assert found["n"] == 2
 
 
 def test_harmed_slice_is_staged_once_its_files_are_written_again(

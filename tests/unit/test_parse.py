@@ -110,6 +110,51 @@ def test_records_are_parsed_alike_whatever_the_size_of_a_block(monkeypatch: pyte
     }
 
 
+@pytest.fixture
+def poisonous(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A parser with a fault that nobody foresaw: it fails on records that hold `poison`."""
+    decode = PARSER.decode
+
+    def fail(value: bytes) -> Any:
+        if b"poison" in value:
+            raise LookupError("no place for it")
+        return decode(value)
+
+    monkeypatch.setattr(PARSER, "decode", fail)
+
+
+@pytest.mark.usefixtures("poisonous")
+def test_record_on_which_the_parser_itself_fails_is_a_dead_letter_and_the_others_are_not(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(parse_module, "BLOCK", 8)
+    values = [GOOD_BYTES, b"{broken", b"poison"] * 7
+    parsed = parse(*values)
+    check_accounts(values, parsed)
+    assert parsed.tables["order_header"].num_rows == 7
+    poison = [parsed.reasons[at] for at in range(2, 21, 3)]
+    assert set(poison) == {"the parser fails on it: LookupError: no place for it"}
+    assert "sales.orders: the parser fails on offsets [2, 5]: dead letters" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+@pytest.mark.usefixtures("poisonous")
+def test_parser_that_fails_on_many_records_is_at_fault_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parse_module, "MOST_POISON", 2)
+    parse(GOOD_BYTES, b"poison", b"poison")
+    with pytest.raises(LookupError):
+        parse(GOOD_BYTES, b"poison", b"poison", b"poison")
+
+
+def test_lack_of_memory_is_no_records_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: bytes) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(PARSER, "decode", fail)
+    with pytest.raises(MemoryError):
+        parse(GOOD_BYTES)
+
+
 def test_one_bad_line_rejects_the_whole_event_and_is_named() -> None:
     assert reason(replaced("7.65", "-7.65")) == "lines[1].unit_price: -7.65 is below the minimum 0"
 
