@@ -11,6 +11,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from include.beam.plan import Chunk
 
 STALL_S = 60.0
+# For a log that ends before its plan: a leader just elected learns in a moment how far its log is committed.
+END_S = 5.0
 BATCH = 20_000
 SETTINGS: dict[str, Any] = {
     "group.id": "hourly",  # required by the client; nothing is ever committed to it
@@ -63,13 +65,15 @@ class ChunkReader:
         self.consumer.assign([TopicPartition(chunk.topic, chunk.partition, chunk.start)])
         records = Records()
         offsets, arrivals, keys, values = records.offsets, records.arrivals_ms, records.keys, records.values
-        heard = time.monotonic()
+        heard, ended = time.monotonic(), ""
         while True:
             # Asked for more than the chunk has left, it would wait until the time is over.
             left = chunk.end - (offsets[-1] + 1 if offsets else chunk.start)
             messages = self.consumer.consume(min(BATCH, left), 0.5)
             if messages:
                 heard = time.monotonic()
+            elif ended and time.monotonic() - heard > END_S:
+                raise ChunkError(f"{where}: the log ends at {ended}; was the topic truncated?")
             elif time.monotonic() - heard > STALL_S:
                 raise ChunkError(
                     f"{where}: no answer from the broker for {STALL_S:.0f} s ({self.trouble}); "
@@ -80,12 +84,14 @@ class ChunkReader:
                     if error.code() == KafkaError._PARTITION_EOF:
                         if int(message.offset() or 0) >= chunk.end:
                             return records
-                        raise ChunkError(f"{where}: the log ends at {message.offset()}; was the topic truncated?")
+                        ended = str(message.offset())
+                        continue
                     if error.code() == KafkaError._AUTO_OFFSET_RESET:
                         raise ChunkError(
                             f"{where}: these offsets have left the log ({error.str()}); replay the archive"
                         )
                     raise ChunkError(f"{where}: {error.str()}") from KafkaException(error)
+                ended = ""
                 offset: int = message.offset()  # type: ignore[assignment]
                 if offset >= chunk.end:
                     return records

@@ -44,6 +44,14 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.fixture(scope="module")
+def died(three: Platform) -> datetime:
+    """When the second of the brokers was killed for good, with live events on their way."""
+    until(lambda: list(three.account.glob("*.parquet")), "live events are sent")
+    kill_for_good(three, "kafka-2")
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
 def kill_for_good(platform: Platform, broker: str) -> None:
     """kill -9 of a broker that does not come back by itself."""
     if services.state(platform.instance, broker) == "RUNNING":
@@ -90,17 +98,20 @@ def live_log(platform: Platform) -> str:
     return services.log_file(platform.instance, services.LIVE).read_text()
 
 
+@pytest.mark.usefixtures("died")
 def test_job_is_launched_once_though_a_broker_the_scheduler_and_the_triggerer_die_while_it_runs(
     three: Platform,
 ) -> None:
-    until(lambda: list(three.account.glob("*.parquet")), "live events are sent")
-    kill_for_good(three, "kafka-2")
+    assert three.pid("kafka-2") == 0
     backfill(three, "killed")
     slice_id = backfill_id("killed")
     running = until(lambda: pipelines(three, slice_id), "the slice is transformed")
     for process in running:
         process.send_signal(signal.SIGSTOP)
-    until(lambda: "transform deferred" in three.api.active_tasks("retail_backfill", "killed"), "the task waits for its job")
+    until(
+        lambda: "transform deferred" in three.api.active_tasks("retail_backfill", "killed"),
+        "the task waits for its job",
+    )
     for service in ("airflow-triggerer", "airflow-scheduler"):
         killed = three.kill(service)
         until(lambda: three.pid(service) not in (0, killed), f"{service} runs again")  # noqa: B023
@@ -116,10 +127,7 @@ def test_job_is_launched_once_though_a_broker_the_scheduler_and_the_triggerer_di
     assert counts["delivered"] > 0
 
 
-def test_windows_are_committed_while_one_broker_of_three_stays_dead(three: Platform) -> None:
-    kill_for_good(three, "kafka-2")
-    died = datetime.now(UTC).replace(tzinfo=None)
-
+def test_windows_are_committed_while_one_broker_of_three_stays_dead(three: Platform, died: datetime) -> None:
     def later() -> list[dict[str, Any]]:
         return [row for row in three.committed() if row["window_end"] > died and row["delivered"]]
 
@@ -127,9 +135,9 @@ def test_windows_are_committed_while_one_broker_of_three_stays_dead(three: Platf
     assert three.pid("kafka-2") == 0
 
 
+@pytest.mark.usefixtures("died")
 def test_two_dead_brokers_are_named_and_waited_for(three: Platform) -> None:
-    for broker in ("kafka-2", "kafka-3"):
-        kill_for_good(three, broker)
+    kill_for_good(three, "kafka-3")
     backfill(three, "waits")
     (failure,) = until(lambda: three.api.failures("retail_backfill", "waits"), "a try of `plan` tells what is missing")
     assert (failure.task_id, failure.is_retried) == ("plan", True)
@@ -142,6 +150,7 @@ def test_two_dead_brokers_are_named_and_waited_for(three: Platform) -> None:
     until(lambda: live_log(three).count("is back") >= waiting, "the live events that waited are sent")
 
 
+@pytest.mark.usefixtures("died")
 def test_after_all_deaths_every_event_is_what_the_account_says(three: Platform, tmp_path: Path) -> None:
     bring_back(three)
     services.stop(three.instance, [services.LIVE])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from local import table
+from local import services, table
 from local.connections import read_settings, snowflake_arguments
 from local.instance import ROOT, Instance
 from local.services import configuration
@@ -19,6 +19,13 @@ from local.services import configuration
 @pytest.fixture
 def instance(tmp_path: Path) -> Instance:
     return Instance(tmp_path / "home with space", 40_000)
+
+
+def run_local(command: str, home: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """`python -m local` on an instance in home."""
+    line = [sys.executable, "-m", "local", command]
+    own = os.environ | {"MADHATTER_HOME": str(home), "BROKERS": ""} | env
+    return subprocess.run(line, cwd=ROOT, env=own, capture_output=True, text=True, check=False)
 
 
 def test_two_instances_share_no_port(tmp_path: Path) -> None:
@@ -32,6 +39,54 @@ def test_unusable_port_base_ends_with_a_sentence(monkeypatch: pytest.MonkeyPatch
         Instance.current()
 
 
+@pytest.mark.parametrize("text", ["0", "2", "4", "x", "-1", "3.0"])
+def test_number_of_brokers_that_no_cluster_has_ends_with_a_sentence(text: str, tmp_path: Path) -> None:
+    done = run_local("status", tmp_path, BROKERS=text)
+    assert done.returncode == 1
+    assert done.stderr == f"BROKERS={text}: give 1, or 3 for a platform that a broker's death does not stop\n"
+
+
+@pytest.mark.parametrize(("known", "asked"), [("1", "3"), ("3", "1")])
+def test_instance_with_a_log_keeps_its_number_of_brokers(tmp_path: Path, known: str, asked: str) -> None:
+    (tmp_path / "brokers").write_text(f"{known}\n")
+    done = run_local("up", tmp_path, BROKERS=asked)
+    assert done.returncode == 1
+    assert f"BROKERS={asked}: the log of {tmp_path} was made for {known}" in done.stderr
+    assert f"`make clean`, which removes the data, and then `make up BROKERS={asked}`" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_instance_remembers_its_brokers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MADHATTER_HOME", str(tmp_path))
+    monkeypatch.setenv("PORT_BASE", "40000")
+    monkeypatch.setenv("BROKERS", "")
+    assert Instance.current().brokers == 1
+    (tmp_path / "brokers").write_text("3\n")
+    assert Instance.current().bootstrap == "127.0.0.1:40092,127.0.0.1:40094,127.0.0.1:40096"
+
+
+def test_log_from_before_there_was_a_choice_has_one_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data" / "kafka").mkdir(parents=True)
+    (tmp_path / "data" / "kafka" / "meta.properties").touch()
+    monkeypatch.setenv("MADHATTER_HOME", str(tmp_path))
+    monkeypatch.setenv("BROKERS", "3")
+    assert Instance.current().brokers == 1
+
+
+def test_one_broker_takes_no_port_or_process_of_three(tmp_path: Path) -> None:
+    one, three = Instance(tmp_path, 40_000), Instance(tmp_path, 40_000, brokers=3)
+    more = {"kafka-2", "kafka-2_controller", "kafka-3", "kafka-3_controller"}
+    assert set(services.ports(three)) - set(services.ports(one)) == more
+    assert set(services.all_of(three)) - set(services.all_of(one)) == {"kafka-2", "kafka-3"}
+    assert "kafka-2" not in configuration(one)
+
+
+def test_clients_find_every_broker_where_a_proxy_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MADHATTER_PROXY_SHIFT", "100")
+    assert Instance(tmp_path, 40_000).bootstrap == "127.0.0.1:40192"
+    assert Instance(tmp_path, 40_000, brokers=3).bootstrap == "127.0.0.1:40192,127.0.0.1:40194,127.0.0.1:40196"
+
+
 def test_secrets_are_made_once_and_for_the_owner_only(instance: Instance) -> None:
     made = instance.secrets
     assert Instance(instance.home, 40_000).secrets == made
@@ -42,9 +97,7 @@ def test_secrets_are_made_once_and_for_the_owner_only(instance: Instance) -> Non
 @pytest.mark.parametrize("text", ["", '{"admin_password": "x', "[]", '{"admin_password": "x"}', "\x00\x00"])
 def test_broken_secrets_are_named_with_their_cure(tmp_path: Path, text: str) -> None:
     (tmp_path / "instance.json").write_text(text)
-    env = os.environ | {"MADHATTER_HOME": str(tmp_path)}
-    command = [sys.executable, "-m", "local", "up"]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    done = run_local("up", tmp_path)
     assert done.returncode == 1
     assert f"{tmp_path}/instance.json is broken" in done.stderr
     assert "remove the file and `make up`" in done.stderr

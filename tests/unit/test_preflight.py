@@ -42,6 +42,11 @@ def test_preflight_knows_every_port_of_an_instance() -> None:
     assert {name: offset for offset, name in known.items()} == OFFSETS
 
 
+def test_number_of_brokers_that_no_cluster_has_is_a_sentence() -> None:
+    assert [preflight.brokers_problems(text) for text in ("", "1", "3")] == [[], [], []]
+    assert preflight.brokers_problems("2") == ["Brokers: BROKERS=2 is neither 1 nor 3. For example: make up BROKERS=3"]
+
+
 @pytest.mark.parametrize("text", ["", "abc", "80", "65001", "-5"])
 def test_unusable_port_base_is_a_sentence(text: str) -> None:
     (line,) = preflight.port_base_problems(text)
