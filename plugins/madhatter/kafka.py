@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from datetime import UTC, datetime
+import logging
+import re
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator, Context
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from madhatter.slices import PartitionLog, Place
+from madhatter import slices
+from madhatter.slices import Claim, PartitionLog, Place
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
+log = logging.getLogger(__name__)
+
 CONNECTION = "kafka_default"
 TIMEOUT_S = 15.0
+_FORK = re.compile(r"log truncation detected .*broker end offset is (\d+)")  # librdkafka's words
 
 
 class TopicsMissing(RuntimeError):
@@ -68,6 +76,28 @@ def create_topics(client: AdminClient, topics: Iterable[str], replication: int =
     return [topic.topic for topic in new]
 
 
+def next_claims(
+    settings: dict[str, Any], topics: Iterable[str], until: datetime, claimed: Mapping[Place, Claim]
+) -> list[Claim]:
+    """The claims of the next slice over the log as it is now. settings: librdkafka's; until: UTC, the window's end with
+    its tail; claimed: the newest claim of each partition. Warns of partitions that time does not cut.
+
+    Raises TopicsMissing, BrokerDown, slices.LogError."""
+    now = read_log(admin(settings), topics, until)
+    for (topic, partition), one in now.items():
+        if not one.is_cut_by_time:
+            log.warning(
+                "%s[%s] has a record stamped %s, %s ahead of this clock: until then its slices end at its newest record "
+                "and not at their window's end (docs/runbook.md, clock ahead)",
+                topic,
+                partition,
+                f"{datetime.now(UTC) + one.ahead:%Y-%m-%dT%H:%M:%SZ}",
+                timedelta(seconds=int(one.ahead.total_seconds())),
+            )
+    forks = forked_at(settings, _to_compare(now, claimed))
+    return slices.claim({place: replace(one, forked_at=forks.get(place)) for place, one in now.items()}, claimed)
+
+
 def read_log(client: AdminClient, topics: Iterable[str], until: datetime) -> dict[Place, PartitionLog]:
     """State of every partition of the topics. until: UTC, the window's end with its tail.
 
@@ -93,6 +123,7 @@ def read_log(client: AdminClient, topics: Iterable[str], until: datetime) -> dic
             raise _down(error) from error
 
     first, end, timed = offsets(OffsetSpec.earliest()), offsets(OffsetSpec.latest()), offsets(spec)
+    newest, now_ms = offsets(OffsetSpec.max_timestamp()), int(time.time() * 1000)
     return {
         place: PartitionLog(
             topic_id=str(found[place[0]].topic_id),
@@ -100,9 +131,74 @@ def read_log(client: AdminClient, topics: Iterable[str], until: datetime) -> dic
             first=first[place].offset,
             stable_end=end[place].offset,
             at_time=timed[place].offset if timed[place].offset >= 0 else None,
+            ahead=timedelta(milliseconds=max(0, newest[place].timestamp - now_ms)),
         )
         for place in first
     }
+
+
+def _to_compare(now: Mapping[Place, PartitionLog], claimed: Mapping[Place, Claim]) -> list[Claim]:
+    """Claims whose partition has a newer leader, which may not have had what was claimed: an unclean election."""
+    return [
+        last
+        for place, last in claimed.items()
+        if (one := now.get(place))
+        and one.topic_id == last.topic_id
+        and one.leader_epoch > last.leader_epoch
+        and one.first <= last.end <= one.stable_end
+        and last.end > 0
+    ]
+
+
+def forked_at(settings: dict[str, Any], claims: Iterable[Claim]) -> dict[Place, int]:
+    """Of claims whose offsets are no longer the log's: where the log of their leader epoch ended and another began.
+
+    A consumer that starts at a claim's end with the claim's epoch has the client ask the broker where that epoch ended
+    (KIP-320, OffsetsForLeaderEpoch, which the admin client does not offer). Raises BrokerDown."""
+    from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+    waiting = {
+        (c.topic, c.partition): TopicPartition(c.topic, c.partition, c.end, leader_epoch=c.leader_epoch) for c in claims
+    }
+    if not waiting:
+        return {}
+    own = {
+        "log_level": 3,
+        **settings,
+        "group.id": "plan",  # required by the client; nothing is ever committed to it
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "enable.partition.eof": True,
+        "isolation.level": "read_uncommitted",  # an open transaction must not keep the answer back
+        "queued.min.messages": 1,
+        "fetch.message.max.bytes": 1024,  # one record is answer enough
+    }
+    found: dict[Place, int] = {}
+    trouble, deadline = "", time.monotonic() + TIMEOUT_S
+    consumer = Consumer(own)
+    try:
+        consumer.assign(list(waiting.values()))
+        while waiting:
+            message = consumer.poll(0.2)
+            if message is None:
+                if time.monotonic() > deadline:
+                    names = ", ".join(f"{topic}[{partition}]" for topic, partition in sorted(waiting))
+                    raise _down(RuntimeError(f"{names} did not say within {TIMEOUT_S:g} s where a leader began{trouble}"))
+                continue
+            place = (str(message.topic()), int(message.partition() or 0))
+            error = message.error()
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                fork = _FORK.search(error.str())
+                if fork is None:
+                    trouble = f": {error.str()}"
+                    continue
+                found[place] = int(fork[1])
+            if place in waiting:
+                consumer.pause([waiting.pop(place)])
+    finally:
+        consumer.close()
+    return found
 
 
 def _described(topic: str, future: Any) -> Any:
