@@ -87,8 +87,8 @@ def next_claims(
     for (topic, partition), one in now.items():
         if not one.is_cut_by_time:
             log.warning(
-                "%s[%s] has a record stamped %s, %s ahead of this clock: until then its slices end at its newest record "
-                "and not at their window's end (docs/runbook.md, clock ahead)",
+                "%s[%s] has a record stamped %s, %s ahead of this clock: until then its slices end at its last record, "
+                "not at their window's end (docs/runbook.md, clock ahead)",
                 topic,
                 partition,
                 f"{datetime.now(UTC) + one.ahead:%Y-%m-%dT%H:%M:%SZ}",
@@ -184,7 +184,8 @@ def forked_at(settings: dict[str, Any], claims: Iterable[Claim]) -> dict[Place, 
             if message is None:
                 if time.monotonic() > deadline:
                     names = ", ".join(f"{topic}[{partition}]" for topic, partition in sorted(waiting))
-                    raise _down(RuntimeError(f"{names} did not say within {TIMEOUT_S:g} s where a leader began{trouble}"))
+                    words = f"{names} did not say within {TIMEOUT_S:g} s where a leader began{trouble}"
+                    raise _down(RuntimeError(words))
                 continue
             place = (str(message.topic()), int(message.partition() or 0))
             error = message.error()

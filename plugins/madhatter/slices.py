@@ -19,7 +19,7 @@ class TopicRecreated(LogError):
 
 
 class LogTruncated(LogError):
-    """The log has lost offsets that were already claimed: it ends before them, or others were written in their place."""
+    """The log has lost offsets that were already claimed: it ends before them, or holds others in their place."""
 
 
 class LogExpired(LogError):
@@ -61,8 +61,8 @@ class Claim:
 
 def claim(log: Mapping[Place, PartitionLog], claimed: Mapping[Place, Claim]) -> list[Claim]:
     """The next slice: in each partition from the last claimed end (or the log's start, where nothing was claimed yet)
-    to the window's end, or to the stable end where time does not cut. claimed: the newest claim of each partition. Returns one claim a partition, empty ones
-    included. Raises TopicRecreated, LogTruncated, LogExpired."""
+    to the window's end, or to the stable end where time does not cut. claimed: the newest claim of each partition.
+    Returns one claim a partition, empty ones included. Raises TopicRecreated, LogTruncated, LogExpired."""
     return [_claim(place, now, claimed.get(place)) for place, now in sorted(log.items())]
 
 

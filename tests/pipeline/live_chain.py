@@ -49,9 +49,7 @@ class LiveChain(Chain):
         """stamp: their time, where the topic lets the sender say it."""
         producer = Producer(self.settings)
         for value in values:
-            producer.produce(
-                topic, value, b"17850", partition, timestamp=int(stamp.timestamp() * 1000) if stamp else 0
-            )
+            producer.produce(topic, value, b"17850", partition, timestamp=int(stamp.timestamp() * 1000) if stamp else 0)
             assert producer.flush(30) == 0
 
     def transaction(self, partition: int, *values: bytes, commit: bool) -> None:
