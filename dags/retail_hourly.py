@@ -16,8 +16,8 @@ from airflow.sdk import DAG, CronPartitionTimetable
 
 from madhatter.announce import AnnounceCorrections, AnnounceHours
 from madhatter.audit import AuditSlice
+from madhatter.closed import HourClosedSensor
 from madhatter.dataflow import LaunchPipeline
-from madhatter.kafka import HourClosedSensor
 from madhatter.planning import PlanSlice
 from madhatter.policy import DEFAULT_ARGS, page
 from madhatter.publish import PublishSlice

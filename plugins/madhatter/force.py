@@ -94,7 +94,7 @@ def force(warehouse: Warehouse, store: str, slice_id: str, decision: Decision) -
     from madhatter import ledger, publish
 
     # From here on neither another publication nor an audit of the slice can change its state.
-    warehouse.run("update ops.publish_lock set holder = :slice_id, taken_ts = sysdate()", slice_id=slice_id)
+    ledger.take_lock(warehouse, "publish", slice_id)
     released = warehouse.run(
         "update ops.slice set state = 'audited' where slice_id = :slice_id and state = 'held'", slice_id=slice_id
     )

@@ -1,26 +1,29 @@
-"""Kafka as the planner and the sensor see it: topics from contracts, offsets by time, leaders. Metadata only."""
+"""Kafka as the planner and the sensor see it: topics from contracts, offsets by time, leaders and their epochs."""
 
 from __future__ import annotations
 
-import asyncio
+import logging
+import re
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseSensorOperator, Context
-from airflow.triggers.base import BaseTrigger, TriggerEvent
-
-from madhatter.slices import PartitionLog, Place
+from madhatter import slices
+from madhatter.slices import Claim, PartitionLog, Place
 
 if TYPE_CHECKING:
     from confluent_kafka import TopicPartition
     from confluent_kafka.admin import AdminClient
 
+log = logging.getLogger(__name__)
+
 CONNECTION = "kafka_default"
 TIMEOUT_S = 15.0
 ANSWER_S = 3.0  # for a leader to answer; an election takes about as long
+_FORK = re.compile(r"log truncation detected .*broker end offset is (\d+)")  # librdkafka's words
 
 
 class TopicsMissing(RuntimeError):
@@ -72,6 +75,28 @@ def create_topics(client: AdminClient, topics: Iterable[str], replication: int =
     return [topic.topic for topic in new]
 
 
+def next_claims(
+    settings: dict[str, Any], topics: Iterable[str], until: datetime, claimed: Mapping[Place, Claim]
+) -> list[Claim]:
+    """The claims of the next slice over the log as it is now. settings: librdkafka's; until: UTC, the window's end with
+    its tail; claimed: the newest claim of each partition. Warns of partitions that time does not cut.
+
+    Raises TopicsMissing, BrokerDown, slices.LogError."""
+    now = read_log(admin(settings), topics, until)
+    for (topic, partition), one in now.items():
+        if not one.is_cut_by_time:
+            log.warning(
+                "%s[%s] has a record stamped %s, %s ahead of this clock: until then its slices end at its last record, "
+                "not at their window's end (docs/runbook.md, clock ahead)",
+                topic,
+                partition,
+                f"{datetime.now(UTC) + one.ahead:%Y-%m-%dT%H:%M:%SZ}",
+                timedelta(seconds=int(one.ahead.total_seconds())),
+            )
+    forks = forked_at(settings, _to_compare(now, claimed))
+    return slices.claim({place: replace(one, forked_at=forks.get(place)) for place, one in now.items()}, claimed)
+
+
 def read_log(client: AdminClient, topics: Iterable[str], until: datetime) -> dict[Place, PartitionLog]:
     """State of every partition of the topics. until: UTC, the window's end with its tail.
 
@@ -93,6 +118,7 @@ def read_log(client: AdminClient, topics: Iterable[str], until: datetime) -> dic
         return found
 
     first, end, timed = offsets(OffsetSpec.earliest()), offsets(OffsetSpec.latest()), offsets(spec)
+    newest, now_ms = offsets(OffsetSpec.max_timestamp()), int(time.time() * 1000)
     return {
         place: PartitionLog(
             topic_id=str(found[place[0]].topic_id),
@@ -100,9 +126,75 @@ def read_log(client: AdminClient, topics: Iterable[str], until: datetime) -> dic
             first=first[place].offset,
             stable_end=end[place].offset,
             at_time=timed[place].offset if timed[place].offset >= 0 else None,
+            ahead=timedelta(milliseconds=max(0, newest[place].timestamp - now_ms)),
         )
         for place in first
     }
+
+
+def _to_compare(now: Mapping[Place, PartitionLog], claimed: Mapping[Place, Claim]) -> list[Claim]:
+    """Claims whose partition has a newer leader, which may not have had what was claimed: an unclean election."""
+    return [
+        last
+        for place, last in claimed.items()
+        if (one := now.get(place))
+        and one.topic_id == last.topic_id
+        and one.leader_epoch > last.leader_epoch
+        and one.first <= last.end <= one.stable_end
+        and last.end > 0
+    ]
+
+
+def forked_at(settings: dict[str, Any], claims: Iterable[Claim]) -> dict[Place, int]:
+    """Of claims whose offsets are no longer the log's: where the log of their leader epoch ended and another began.
+
+    A consumer that starts at a claim's end with the claim's epoch has the client ask the broker where that epoch ended
+    (KIP-320, OffsetsForLeaderEpoch, which the admin client does not offer). Raises BrokerDown."""
+    from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+    waiting = {
+        (c.topic, c.partition): TopicPartition(c.topic, c.partition, c.end, leader_epoch=c.leader_epoch) for c in claims
+    }
+    if not waiting:
+        return {}
+    own = {
+        "log_level": 3,
+        **settings,
+        "group.id": "plan",  # required by the client; nothing is ever committed to it
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "enable.partition.eof": True,
+        "isolation.level": "read_uncommitted",  # an open transaction must not keep the answer back
+        "queued.min.messages": 1,
+        "fetch.message.max.bytes": 1024,  # one record is answer enough
+    }
+    found: dict[Place, int] = {}
+    trouble, deadline = "", time.monotonic() + TIMEOUT_S
+    consumer = Consumer(own)
+    try:
+        consumer.assign(list(waiting.values()))
+        while waiting:
+            message = consumer.poll(0.2)
+            if message is None:
+                if time.monotonic() > deadline:
+                    names = ", ".join(f"{topic}[{partition}]" for topic, partition in sorted(waiting))
+                    words = f"{names} did not say within {TIMEOUT_S:g} s where a leader began{trouble}"
+                    raise _down(RuntimeError(words))
+                continue
+            place = (str(message.topic()), int(message.partition() or 0))
+            error = message.error()
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                fork = _FORK.search(error.str())
+                if fork is None:
+                    trouble = f": {error.str()}"
+                    continue
+                found[place] = int(fork[1])
+            if place in waiting:
+                consumer.pause([waiting.pop(place)])
+    finally:
+        consumer.close()
+    return found
 
 
 def _described(topic: str, future: Any) -> Any:
@@ -188,61 +280,3 @@ def _missing(names: list[str]) -> TopicsMissing:
 
 def _down(error: Exception | str) -> BrokerDown:
     return BrokerDown(f"Kafka does not answer at connection {CONNECTION} ({error}): see `make status`")
-
-
-class HourClosedTrigger(BaseTrigger):
-    """Fires when the clock has passed `moment` and all partitions of the topics have leaders that answer. A broker that
-    is away is waited for; a topic that does not exist ends the wait with its name."""
-
-    def __init__(self, moment: str, topics: list[str], conn_id: str, poll_s: float = 5.0) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.moment, self.topics, self.conn_id, self.poll_s = moment, topics, conn_id, poll_s
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        return (
-            "madhatter.kafka.HourClosedTrigger",
-            {"moment": self.moment, "topics": self.topics, "conn_id": self.conn_id, "poll_s": self.poll_s},
-        )
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        from airflow.sdk import Connection
-
-        wait = (datetime.fromisoformat(self.moment) - datetime.now(UTC)).total_seconds()
-        await asyncio.sleep(max(0.0, wait))
-        extra = (await Connection.async_get(self.conn_id)).extra_dejson
-        told = ""
-        while True:
-            try:
-                problem = "; ".join(await asyncio.to_thread(lambda: unready(admin(extra), self.topics)))
-            except TopicsMissing as error:
-                yield TriggerEvent({"error": str(error)})
-                return
-            except BrokerDown as error:
-                problem = str(error)
-            if not problem:
-                yield TriggerEvent({"closed": self.moment})
-                return
-            if problem != told:
-                self.log.warning("the window is over, but the log is not ready: %s", problem)
-                told = problem
-            await asyncio.sleep(self.poll_s)
-
-
-class HourClosedSensor(BaseSensorOperator):
-    """Waits in the triggerer until the run's window and its tail are over and every partition has a leader."""
-
-    def __init__(self, *, conn_id: str = CONNECTION, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.conn_id = conn_id
-
-    def execute(self, context: Context) -> None:
-        from include.contracts.contract import topics
-        from madhatter.partitions import window
-
-        moment = window(context).closes
-        self.defer(trigger=HourClosedTrigger(moment.isoformat(), list(topics()), self.conn_id), method_name="closed")
-
-    def closed(self, context: Context, event: dict[str, str]) -> None:  # noqa: ARG002
-        if "error" in event:
-            raise TopicsMissing(event["error"])
-        self.log.info("window closed at %s", event["closed"])

@@ -11,6 +11,11 @@ from madhatter.slices import Claim, Place
 from madhatter.warehouse import Warehouse
 
 Kind = Literal["hour", "backfill"]
+_LOCK_TIMEOUT = 625  # Snowflake's number for a statement that gave up waiting for a lock
+
+
+class LockTaken(RuntimeError):
+    """Another session has not let go of a lock for LOCK_TIMEOUT. Nothing was done; a retry waits for it again."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +52,35 @@ def last_claims(warehouse: Warehouse) -> dict[Place, Claim]:
     """The newest claim of every partition, whatever became of its slice."""
     rows = warehouse.rows(
         "select * from ops.slice_partition "
-        "qualify row_number() over (partition by topic, partition order by end_offset desc, start_offset desc) = 1"
+        "qualify row_number() over ("
+        "partition by topic, partition order by end_offset desc, start_offset desc, leader_epoch desc) = 1"
     )
     return {(claim.topic, claim.partition): claim for claim in map(_claim, rows)}
+
+
+def take_lock(warehouse: Warehouse, name: Literal["plan", "publish"], holder: str) -> None:
+    """Makes planners, or publishers, take turns until this transaction ends. It must be the transaction's first
+    statement: what it reads then is what the one before has committed. holder: who is shown in the table.
+
+    INSERTs do not wait for each other and keys are not enforced, but an UPDATE waits for whoever has updated the table
+    and not committed: the one row of ops.plan_lock and ops.publish_lock is there for nothing else. Raises LockTaken."""
+    from snowflake.connector.errors import ProgrammingError
+
+    table = f"ops.{name}_lock"
+    try:
+        locked = warehouse.run(f"update {table} set holder = :holder, taken_ts = sysdate()", holder=holder)
+    except ProgrammingError as error:
+        if error.errno != _LOCK_TIMEOUT:
+            raise
+        raise LockTaken(
+            f"{holder} did not get {table}: another session has held it longer than LOCK_TIMEOUT. Nothing was done, a "
+            "retry waits again. If it stays so, docs/runbook.md says how to find and end that session (lock taken)"
+        ) from error
+    if locked != 1:
+        raise RuntimeError(
+            f"{table} has {locked} rows: without exactly one nobody waits for anybody. Pause the DAGs, then "
+            f"`delete from {table}` and `insert into {table} (holder) values ('nobody')`"
+        )
 
 
 def plan(
@@ -62,8 +93,7 @@ def plan(
     """Claims the slice once: under the plan lock, `claim` gets the newest claims and returns the slice's own. A slice
     that is planned already is returned as it is, so that two planners agree."""
     with warehouse.transaction():
-        # INSERTs do not wait for each other and keys are not enforced: this row is what planners queue at.
-        warehouse.run("update ops.plan_lock set holder = :slice_id, taken_ts = sysdate()", slice_id=slice_id)
+        take_lock(warehouse, "plan", slice_id)
         known = find(warehouse, slice_id)
         if known is not None:
             return known

@@ -47,7 +47,7 @@ class PlanSlice(BaseOperator):
                     slice_id,
                     kind,
                     (start, end),
-                    lambda last: slices.claim(kafka.read_log(kafka.admin(client), topics(), until), last),
+                    lambda last: kafka.next_claims(client, topics(), until, last),
                 )
             except slices.LogError as error:
                 raise AirflowFailException(str(error)) from error  # the log does not mend itself

@@ -72,7 +72,7 @@ def publish(warehouse: Warehouse, slice_id: str, hours: list[str]) -> None:
     from include.contracts.contract import models
     from madhatter import ledger
 
-    warehouse.run("update ops.publish_lock set holder = :slice_id, taken_ts = sysdate()", slice_id=slice_id)
+    ledger.take_lock(warehouse, "publish", slice_id)
     known = ledger.find(warehouse, slice_id)
     if known is None or known.state not in ("audited", "committed"):
         state = known.state if known else "unknown"
@@ -151,9 +151,10 @@ def _hours(rows: list[Row]) -> set[str]:
 
 def roll_up(warehouse: Warehouse, days: list[str]) -> None:
     """Recomputes the day marts of the days (ISO dates) and notes them in ops.day, in one transaction."""
+    from madhatter import ledger
     from madhatter.warehouse import json_list, sql_files
 
     with warehouse.transaction():
-        warehouse.run("update ops.publish_lock set holder = 'roll_up', taken_ts = sysdate()")
+        ledger.take_lock(warehouse, "publish", "roll_up")
         for name in [*sql_files("marts/day"), "ops/day.sql"]:
             warehouse.run_file(name, days=json_list(days))

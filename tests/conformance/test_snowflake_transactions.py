@@ -190,6 +190,34 @@ def test_second_writer_of_a_row_waits_for_the_first_and_sees_its_change(
     assert rows(cursor, "select v from t") == [("12",)]
 
 
+def test_transaction_that_waited_at_its_first_update_reads_what_the_other_inserted_elsewhere(
+    cursor: SnowflakeCursor, other: SnowflakeCursor
+) -> None:
+    """What planners and publishers rely on: one row is the lock, the ledger is read behind it. "A statement sees only
+    data that was committed before the statement began": READ COMMITTED is by statement, not by transaction."""
+    cursor.execute("create table ledger (past_last integer)")
+    cursor.execute("insert into t values (1, 'nobody')")
+    cursor.execute("begin")
+    cursor.execute("update t set v = 'first'")
+    found: list[Any] = []
+
+    def plan() -> None:
+        other.execute("begin")
+        other.execute("update t set v = 'second'")
+        found.append(value(other, "select max(past_last) from ledger"))
+        other.execute("commit")
+
+    waiting = threading.Thread(target=plan)
+    waiting.start()
+    waiting.join(timeout=1)
+    assert waiting.is_alive(), "it did not wait"
+    cursor.execute("insert into ledger values (80)")
+    cursor.execute("commit")
+    waiting.join(timeout=30)
+    assert found == [80]
+    assert rows(cursor, "select v from t") == [("second",)]
+
+
 def test_waiting_ends_with_an_error_after_lock_timeout(cursor: SnowflakeCursor, other: SnowflakeCursor) -> None:
     """LOCK_TIMEOUT: "seconds to wait while trying to lock a resource, before timing out and aborting the statement"."""
     cursor.execute("insert into t values (1, 'a')")

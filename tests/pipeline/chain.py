@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from include import references
-from include.beam.plan import Manifest, Plan, cut
+from include.beam.plan import Chunk, Manifest, Plan, cut
 from include.beam.sink import write_chunk
 from include.beam.source import Records
 from include.contracts.contract import models
@@ -87,20 +87,21 @@ class Chain:
 
     def transform(self, slice_id: str) -> Manifest:
         planned = Plan.read(f"{self.store}/slices/{slice_id}/plan.json")
-        results = []
-        for chunk in planned.chunks:
-            values = self.log[chunk.topic, chunk.partition][chunk.start : chunk.end]
-            records = Records()
-            for offset, value in enumerate(values, chunk.start):
-                if value is not None:
-                    records.offsets.append(offset)
-                    records.arrivals_ms.append(1_795_431_186_000 + offset)
-                    records.keys.append(b"17850")
-                    records.values.append(value)
-            results.append(write_chunk(planned, chunk, records))
+        results = [write_chunk(planned, chunk, self.read(chunk)) for chunk in planned.chunks]
         manifest = Manifest(slice_id, tuple(results), 0.1)
         manifest.write(self.store)
         return manifest
+
+    def read(self, chunk: Chunk) -> Records:
+        """What the log has of a chunk."""
+        records = Records()
+        for offset, value in enumerate(self.log[chunk.topic, chunk.partition][chunk.start : chunk.end], chunk.start):
+            if value is not None:
+                records.offsets.append(offset)
+                records.arrivals_ms.append(1_795_431_186_000 + offset)
+                records.keys.append(b"17850")
+                records.values.append(value)
+        return records
 
     def stage(self, slice_id: str, manifest: Manifest | None = None, state: str = "audited") -> None:
         """state: what the audit makes of it."""

@@ -21,7 +21,7 @@ from include.beam.plan import Manifest, Plan, cut
 from include.contracts.contract import contract
 from local.instance import Instance
 from local.snowflake.client import connect
-from madhatter import audit, kafka, ledger, publish, slices, staging
+from madhatter import audit, kafka, ledger, publish, staging
 from madhatter.warehouse import Warehouse
 from tests.stand_ins import Broker, Snowflake
 
@@ -59,7 +59,7 @@ def run(topic: str, store: Path, values: list[bytes], bootstrap: str, warehouse:
         SLICE,
         "hour",
         (now, now),
-        lambda last: slices.claim(kafka.read_log(client, [topic], now + timedelta(hours=1)), last),
+        lambda last: kafka.next_claims({"bootstrap.servers": bootstrap}, [topic], now + timedelta(hours=1), last),
     )
     chunks = tuple(k for c in planned.claims for k in cut(c.topic, c.partition, c.start, c.end, 1000))
     uri = Plan(SLICE, store.as_uri(), chunks, references.pin(store.as_uri())).write()

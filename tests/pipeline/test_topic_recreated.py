@@ -46,7 +46,8 @@ def send(broker: Broker, chain: Chain, *values: bytes) -> None:
 
 def claim(broker: Broker, last: dict[slices.Place, slices.Claim]) -> list[slices.Claim]:
     """The next claims over the real log."""
-    return slices.claim(kafka.read_log(broker.admin, [TOPIC], datetime.now(UTC) + timedelta(hours=1)), last)
+    settings = {"bootstrap.servers": broker.bootstrap}
+    return kafka.next_claims(settings, [TOPIC], datetime.now(UTC) + timedelta(hours=1), last)
 
 
 def test_runbook_retires_a_recreated_topic_and_both_stay_balanced(own_broker: Broker, chain: Chain) -> None:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import sqlglot
+from sqlglot import exp
 
 from local.instance import ROOT
 from madhatter import publish, warehouse
@@ -18,6 +20,9 @@ SQL = sorted(
     for path in (ROOT / "include" / "sql").rglob("*.sql")
     if path.parent.name != "migrations"
 )
+DML_OR_QUERY = (exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Query)
+# Command is what the parser takes for a statement without understanding it.
+ENDS_A_TRANSACTION = (exp.Command, exp.Create, exp.Alter, exp.Drop, exp.TruncateTable, exp.Transaction, exp.Commit)
 KNOWN_PARAMETERS = {"slice_id", "hours", "days", "first_day", "past_last_day"}
 
 
@@ -76,10 +81,20 @@ def test_sql_file_has_statements_and_asks_only_for_known_parameters(name: str) -
 
 
 @pytest.mark.parametrize("name", SQL)
-def test_publication_holds_no_ddl_which_would_commit_it(name: str) -> None:
+def test_statement_of_a_transaction_is_dml_or_a_query_since_anything_else_commits_it(name: str) -> None:
     for statement in warehouse.statements(name):
-        code = "\n".join(line for line in statement.splitlines() if not line.strip().startswith("--"))
-        assert not re.search(r"\b(create|alter|drop|truncate|grant|commit|begin)\b", code, re.IGNORECASE)
+        (parsed,) = sqlglot.parse(statement, dialect="snowflake")
+        assert isinstance(parsed, DML_OR_QUERY), f"{name}: {type(parsed).__name__}: {statement[:80]}"
+        inside = [type(node).__name__ for node in parsed.walk() if isinstance(node, ENDS_A_TRANSACTION)]
+        assert not inside, f"{name}: {inside}: {statement[:80]}"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["create table t (a int)", "truncate table t", "commit", "alter session set x = 1", "use schema s", "call p()"],
+)
+def test_statement_that_commits_is_told_from_dml(statement: str) -> None:
+    assert not isinstance(sqlglot.parse_one(statement, dialect="snowflake"), DML_OR_QUERY)
 
 
 def test_file_with_a_delete_and_an_insert_is_two_statements() -> None:
