@@ -1,4 +1,4 @@
-"""One broker, and one platform for all tests that need a whole one."""
+"""One broker for all tests of a worker, and who runs what."""
 
 from __future__ import annotations
 
@@ -9,21 +9,11 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
-from tests import platform as platforms
 from tests.stand_ins import Broker
 
 # How long an example may take is a question of the machine's load, not of behaviour.
 settings.register_profile("madhatter", deadline=None)
 settings.load_profile("madhatter")
-
-
-@pytest.fixture(scope="session")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[platforms.Platform]:
-    """A running platform with windows of a minute; stopped at the end, and its processes with it."""
-    started = platforms.start(tmp_path_factory.mktemp("platform"))
-    yield started
-    done = started.local("down")
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="session")
@@ -35,13 +25,17 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     own.end()
 
 
+WHOLE_PLATFORMS = ("tests/chaos/", "tests/e2e/", "tests/stack/test_brokers.py")
+
+
 class ByWhatTheyStart(LoadScopeScheduling):  # type: ignore[misc]
-    """With several workers, one has all tests of the platform and the others a file at a time, so that what tests share
-    is started once. (pytest-xdist's own groups have no effect with pytest 9.2.)"""
+    """With several workers, one has all tests that start a whole platform, so that there is one at a time. The others
+    have a file at a time, so that what its tests share is started once. (pytest-xdist's own groups have no effect with
+    pytest 9.2.)"""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::")[0]
-        return "platform" if file.startswith(("tests/browser/", "tests/e2e/")) else file
+        return "platform" if file.startswith(WHOLE_PLATFORMS) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByWhatTheyStart:

@@ -1,4 +1,4 @@
-"""Dashboard files, filters and the API, with rows from a source in memory; tests/browser has the real warehouse."""
+"""Dashboard files, filters and the API, with rows from a source in memory; tests/e2e/browser has the real warehouse."""
 
 from __future__ import annotations
 
