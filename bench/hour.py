@@ -88,7 +88,8 @@ def published(instance: Instance, at_least: int) -> tuple[dict[str, Any], float]
         if time.monotonic() - asked > 5:
             asked = time.monotonic()
             rows = query(instance, "select * from reporting.slice_status where kind = 'hour' order by delivered desc")
-            if rows and (rows[0]["delivered"] or 0) >= at_least and rows[0]["state"] == "committed":
+            # publish notes its seconds after its commit
+            if rows and (rows[0]["delivered"] or 0) >= at_least and rows[0]["publish_s"] is not None:
                 return rows[0], peak / 1e6
             if sum(row["delivered"] or 0 for row in rows) >= at_least > (rows[0]["delivered"] or 0):
                 raise RuntimeError("a window ended while the events were sent: they are not in one slice; try again")
