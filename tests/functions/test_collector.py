@@ -248,11 +248,11 @@ def test_unknown_topic_is_told_with_the_known_ones(collector: Collector) -> None
         (b"[" * 200_000, {}, 400, "got `array`"),
         (b'{"events": ' + b"[" * 200_000, {}, 400, "is not"),
         (b"not gzip", {"Content_Encoding": "gzip"}, 400, "not gzip"),
-        (gzip.compress(b'{"events": []}')[:-9], {"Content_Encoding": "gzip"}, 400, "ends too early"),
+        (gzip.compress(b'{"events": []}', mtime=0)[:-9], {"Content_Encoding": "gzip"}, 400, "ends too early"),
         (b'{"events": [1]}', {"Content_Encoding": "br"}, 415, "br is not understood"),
         (b'{"events": [1]}', {"Content_Type": "text/plain"}, 415, "send application/json"),
         (b'{"events": ["' + b"x" * 900_000 + b'"]}', {}, 413, "over 900000 bytes"),
-        (gzip.compress(b" " * 50_000_000), {"Content_Encoding": "gzip"}, 413, "over 900000 bytes"),
+        (gzip.compress(b" " * 50_000_000, mtime=0), {"Content_Encoding": "gzip"}, 413, "over 900000 bytes"),
         (b'{"events": [' + b"1," * 1000 + b"1]}", {}, 413, "1001 events"),
     ],
 )
