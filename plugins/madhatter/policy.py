@@ -23,11 +23,11 @@ def refuse_unknown(context: Context) -> None:
 
 DEFAULT_ARGS: dict[str, Any] = {
     "owner": "data-platform",
-    # A broker, warehouse or scheduler that restarts is back within a minute: short first, then patient.
-    "retries": 6,
+    # A broker, warehouse or scheduler that restarts is back within a minute: short first, then once a minute.
+    "retries": 12,
     "retry_delay": timedelta(seconds=5),
     "retry_exponential_backoff": True,
-    "max_retry_delay": timedelta(minutes=5),
+    "max_retry_delay": timedelta(minutes=1),
     "execution_timeout": timedelta(hours=2),
     "pre_execute": refuse_unknown,
 }

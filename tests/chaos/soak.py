@@ -37,7 +37,8 @@ from tests.platform import Platform, until
 
 PROXY_SHIFT = 100
 DISKS = {"kafka": "400m", "warehouse": "600m", "store": "300m"}
-GAP_S = (1.0, 9.0)  # between the begins of two faults; they overlap
+GAP_S = (1.0, 9.0)  # between the begins of two faults until each kind had its turn; they overlap
+LATER_GAP_S = (2.0, 20.0)  # then: the platform may publish something in between
 OVERTIME_S = 240  # for kinds that found nothing to harm
 DRAIN_S = 600
 RATE = 100  # events a second
@@ -115,6 +116,7 @@ class Soak:
         end = time.monotonic() + self.minutes * 60
         bag: list[str] = []
         threads: list[threading.Thread] = []
+        gap_s = GAP_S
         while True:
             missing = set(faults.ALL) - set(self.done)
             if (time.monotonic() > end and not missing) or time.monotonic() > end + OVERTIME_S:
@@ -123,13 +125,14 @@ class Soak:
                 waiting = {thread.name for thread in threads if thread.is_alive()}
                 names = sorted(missing - waiting) if time.monotonic() > end else list(faults.ALL)
                 bag = self.chance.sample(names, len(names))
+                gap_s = LATER_GAP_S if threads else GAP_S
             if bag:
                 own = replace(target, chance=random.Random(f"{self.seed} {len(threads)}"))
                 name = bag.pop()
                 thread = threading.Thread(target=self._inject, args=(name, own), name=name)
                 thread.start()
                 threads.append(thread)
-            time.sleep(self.chance.uniform(*GAP_S))
+            time.sleep(self.chance.uniform(*gap_s))
         for thread in threads:
             thread.join()
 

@@ -80,8 +80,8 @@ def _events(verdict: Verdict, warehouse: Warehouse, platform: Platform, folder: 
         "where slice.state = 'committed' and end_offset > start_offset"
     )
     truth = Truth(read_log(platform.bootstrap, list(topics()), folder / "log.parquet"), platform.account)
-    truth.load("claim", committed)
-    truth.load("event", warehouse.rows(f"select {OFFSETS}, event_id from ops.event"))
+    truth.load("claim", committed or [_NO_CLAIM])
+    truth.load("event", warehouse.rows(f"select {OFFSETS}, event_id from ops.event") or [_NOBODY])
     truth.load("dead", warehouse.rows(f"select {OFFSETS}, reason from ops.dead_letter") or [_NOBODY])
     truth.db.execute(
         """
@@ -168,4 +168,6 @@ def _marts(verdict: Verdict, warehouse: Warehouse) -> None:
     verdict.expect_nothing("marts that differ from a rebuild", [n for n in hourly if before[n] != after[n]])
 
 
-_NOBODY = {"topic": "", "partition": -1, "offset": -1, "reason": ""}
+# A table without a row of its own has no columns either.
+_NOBODY = {"topic": "", "partition": -1, "offset": -1, "reason": "", "event_id": ""}
+_NO_CLAIM = {"slice_id": "", "topic": "", "partition": -1, "start_offset": -1, "end_offset": -1}

@@ -8,12 +8,14 @@ import signal
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from confluent_kafka import Producer
 
 from include.contracts.contract import topics
 from local import health, processes, services
@@ -161,3 +163,62 @@ def test_after_all_deaths_every_event_is_what_the_account_says(three: Platform, 
     assert verdict.counts["published"] > 0
     assert "waiting" not in verdict.counts
     assert three.api.runs(state="failed") == []
+
+
+@dataclass(frozen=True)
+class Harm:
+    """What could go wrong with a table, and the words by which the verdict must name it."""
+
+    table: str
+    statement: str
+    named: str
+
+
+ONE = "event_id = (select min(event_id) from core.interaction)"
+HARMS = {
+    "lost event": Harm("core.interaction", f"delete from core.interaction where {ONE}", "the account says"),
+    "doubled event": Harm(
+        "core.interaction",
+        f"insert into core.interaction select * from core.interaction where {ONE}",
+        "in core or a dead letter twice",
+    ),
+    "changed value": Harm(
+        "core.sensor_reading",
+        "update core.sensor_reading set reading = reading + 0.001",
+        "rows only in core.sensor_reading",
+    ),
+    "lost dead letters": Harm("ops.dead_letter", "delete from ops.dead_letter", "partitions that are not balanced"),
+    "gap in the ledger": Harm(
+        "ops.slice_partition",
+        "update ops.slice_partition set end_offset = end_offset - 1 where topic = 'iot.readings' and delivered > 0",
+        "claims with a gap or an overlap",
+    ),
+    "rows of nobody": Harm(
+        "ops.slice", "update ops.slice set state = 'planned' where hours_touched > 0", "no committed slice covers"
+    ),
+    "stale mart": Harm(
+        "marts.sensor_hourly", "update marts.sensor_hourly set readings = readings + 1", "differ from a rebuild"
+    ),
+}
+
+
+@pytest.mark.usefixtures("died")
+@pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
+def test_the_verdict_names_harm_that_is_done_on_purpose(three: Platform, tmp_path: Path, harm: Harm) -> None:
+    three.sql(f"create or replace table staging.saved as select * from {harm.table}")
+    three.sql(harm.statement)
+    try:
+        findings = judge(three, tmp_path).findings
+    finally:
+        three.sql(f"delete from {harm.table}")
+        three.sql(f"insert into {harm.table} select * from staging.saved")
+    assert any(harm.named in finding for finding in findings), findings
+
+
+@pytest.mark.usefixtures("died")
+def test_the_verdict_names_a_message_that_nobody_sent(three: Platform, tmp_path: Path) -> None:
+    producer = Producer({"bootstrap.servers": three.bootstrap})
+    producer.produce("sales.orders", b"{}")
+    assert producer.flush(30) == 0
+    (finding,) = judge(three, tmp_path).findings
+    assert finding.startswith("messages in the log that the account does not know")
