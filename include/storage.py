@@ -54,9 +54,9 @@ def write_whole(uri: str, write: Callable[[Any], None]) -> int:
     return int(size)
 
 
-def write_table(uri: str, table: pa.Table) -> int:
-    """Writes a table as zstd Parquet; returns its size in bytes."""
-    return write_whole(uri, lambda sink: pq.write_table(table, sink, **PARQUET))
+def write_table(uri: str, table: pa.Table, **options: Any) -> int:
+    """Writes a table as zstd Parquet; returns its size in bytes. options: more of pyarrow's."""
+    return write_whole(uri, lambda sink: pq.write_table(table, sink, **PARQUET, **options))
 
 
 def write_json(uri: str, value: Any) -> int:
@@ -84,6 +84,13 @@ def exists(uri: str) -> bool:
     """Whether there is a file at a URI."""
     filesystem, path = locate(uri)
     return bool(filesystem.get_file_info(path).type == fs.FileType.File)
+
+
+def names(uri: str) -> list[str]:
+    """The names of the files in a folder; none when there is no such folder."""
+    filesystem, path = locate(uri)
+    found = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
+    return sorted(str(info.base_name) for info in found if info.type == fs.FileType.File)
 
 
 def remove(uri: str) -> None:

@@ -31,7 +31,7 @@ def test_late_change_is_placed_between_the_versions_around_it_and_moves_the_sale
     ]
     sales = chain.warehouse.rows("select order_hour, category from marts.sales_category_hourly order by order_hour")
     assert [(r["order_hour"].hour, r["category"]) for r in sales] == [(8, "OLD"), (10, "NEW")]
-    assert publish.touched_hours(chain.warehouse, "hour-2") == ["2011-01-04T10:00:00"]
+    assert publish.touched_hours(chain.warehouse, ["hour-2"]) == ["2011-01-04T10:00:00"]
 
 
 def test_removed_event_splits_its_session_again(chain: Chain) -> None:
@@ -100,7 +100,7 @@ def test_change_of_a_customer_that_comes_late_moves_the_sales_by_tier_since(chai
     moved = event | {"event_ts": "2011-01-05T00:00:00Z", "country": "Spain"}
     chain.send(0, market_events.value(moved), topic=CUSTOMERS)
     chain.run("hour-3")
-    assert publish.touched_hours(chain.warehouse, "hour-3") == ["2011-01-05T00:00:00"]
+    assert publish.touched_hours(chain.warehouse, ["hour-3"]) == ["2011-01-05T00:00:00"]
 
 
 def test_erased_change_leaves_its_dimension_also_when_it_made_no_version(chain: Chain) -> None:

@@ -181,7 +181,9 @@ def stored(topic: str, table: Table, column: Column, text: str, folder: Path) ->
     store = folder.as_uri()
     plan = Plan("hour-cards", store, (), references.pin(store))
     key = event.get(contract(topic).key[0], "")
-    result = write_chunk(plan, Chunk(topic, 0, 0, 1), Records([0], [1795431186000], [key.encode()], [value]))
+    result = write_chunk(
+        plan, Chunk("hour-cards", topic, 0, 0, 1), Records([0], [1795431186000], [key.encode()], [value])
+    )
     found = {
         str(path.parent.relative_to(folder)): pq.read_table(path).to_pylist() for path in folder.rglob("*.parquet")
     }
@@ -215,6 +217,8 @@ def test_card_number_as_a_messages_key_is_masked_in_the_archive(tmp_path: Path) 
     values = [json.dumps(TICKET | {"event_id": f"t{at}"}).encode() for at in range(3)]
     plan = Plan("hour-cards", tmp_path.as_uri(), (), references.pin(tmp_path.as_uri()))
     keys = [b"17850", NUMBER.encode(), None]
-    write_chunk(plan, Chunk("support.tickets", 0, 0, 3), Records([0, 1, 2], [1795431186000] * 3, keys, values))
+    write_chunk(
+        plan, Chunk("hour-cards", "support.tickets", 0, 0, 3), Records([0, 1, 2], [1795431186000] * 3, keys, values)
+    )
     (path,) = (tmp_path / "archive").rglob("*.parquet")
     assert pq.read_table(path)["key"].to_pylist() == [b"17850", b"************1111", None]

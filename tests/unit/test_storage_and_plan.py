@@ -13,13 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include import references, storage
-from include.beam.plan import Chunk, ChunkResult, File, Manifest, Plan, cut, slice_folder
-from madhatter import planning
+from include import storage
+from include.beam.plan import Chunk, ChunkResult, File, Manifest, Plan, cut, load_folder
 
 TOPIC = "sales.orders"
 OLD = "file:///s/references/old.csv"
-CHUNKS = (Chunk(TOPIC, 0, 0, 5), Chunk(TOPIC, 0, 5, 7), Chunk(TOPIC, 1, 3, 4))
+CHUNKS = (Chunk("hour-1", TOPIC, 0, 0, 5), Chunk("hour-1", TOPIC, 0, 5, 7), Chunk("hour-1", TOPIC, 1, 3, 4))
 
 
 def result(chunk: Chunk, holes: int = 0) -> ChunkResult:
@@ -82,7 +81,7 @@ def test_uri_without_a_usable_scheme_is_named(uri: str) -> None:
 
 @given(st.integers(0, 10_000), st.integers(0, 10_000), st.integers(1, 3_000))
 def test_chunks_cover_their_offsets_without_gap_or_overlap(start: int, length: int, size: int) -> None:
-    chunks = cut(TOPIC, 3, start, start + length, size)
+    chunks = cut("hour-1", TOPIC, 3, start, start + length, size)
     assert [offset for c in chunks for offset in range(c.start, c.end)] == list(range(start, start + length))
     assert all(0 < c.end - c.start <= size for c in chunks)
     assert len({c.name for c in chunks}) == len(chunks)
@@ -91,7 +90,7 @@ def test_chunks_cover_their_offsets_without_gap_or_overlap(start: int, length: i
 def test_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
     plan = Plan("hour-1", tmp_path.as_uri(), CHUNKS, {"country": "file:///s/country.csv"})
     uri = plan.write()
-    assert uri == slice_folder(tmp_path.as_uri(), "hour-1") + "/plan.json"
+    assert uri == load_folder(tmp_path.as_uri(), "hour-1") + "/plan.json"
     assert Plan.read(uri) == plan
 
 
@@ -113,31 +112,10 @@ def test_plan_that_was_cut_is_named(tmp_path: Path, share: float) -> None:
 def cut_plan(folder: Path, share: float) -> str:
     """The URI of a plan.json of which only this share is there."""
     uri = Plan("hour-1", folder.as_uri(), CHUNKS, {"country": OLD}).write()
-    path = folder / "slices" / "hour-1" / "plan.json"
+    path = folder / "loads" / "hour-1" / "plan.json"
     text = path.read_text()
     path.write_text(text[: int(len(text) * share)])
     return uri
-
-
-def test_slice_planned_again_keeps_its_references(tmp_path: Path) -> None:
-    Plan("hour-1", tmp_path.as_uri(), CHUNKS, {"country": OLD}).write()
-    assert planning.pins(tmp_path.as_uri(), "hour-1") == {"country": OLD}
-
-
-def test_slice_planned_again_is_enriched_from_a_reference_added_since_too(tmp_path: Path) -> None:
-    Plan("hour-1", tmp_path.as_uri(), CHUNKS, {"region": OLD}).write()
-    pins = planning.pins(tmp_path.as_uri(), "hour-1")
-    assert pins == {"region": OLD} | references.pin(tmp_path.as_uri())
-
-
-@pytest.mark.parametrize("share", [0.0, 0.5])
-def test_slice_whose_plan_was_cut_is_planned_anew_with_a_warning_that_names_the_file(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, share: float
-) -> None:
-    uri = cut_plan(tmp_path, share)
-    assert planning.pins(tmp_path.as_uri(), "hour-1") == references.pin(tmp_path.as_uri())
-    assert "slice hour-1 is broken, so it is written anew" in caplog.text
-    assert f"{uri} is not a plan" in caplog.text
 
 
 def test_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -157,7 +135,7 @@ def test_manifest_lists_a_tables_files_and_all_hours_in_order() -> None:
         f"order_line/sales.orders-{part}.parquet" for part in ("0-0-5", "0-5-7", "1-3-4")
     ]
     assert manifest.files("order") == []
-    assert manifest.hours() == ["2011-01-04T10:00:00", "2011-01-04T11:00:00"]
+    assert manifest.hours() == {"hour-1": ["2011-01-04T10:00:00", "2011-01-04T11:00:00"]}
 
 
 def test_complete_manifest_covers_its_plan_in_any_order() -> None:
@@ -170,7 +148,10 @@ def test_complete_manifest_covers_its_plan_in_any_order() -> None:
     [
         (tuple(map(result, CHUNKS[:2])), r"missing chunks \[\('sales\.orders', 1, 3, 4\)\]"),
         (tuple(map(result, (*CHUNKS, CHUNKS[0]))), r"foreign or doubled \[\('sales\.orders', 0, 0, 5\)\]"),
-        (tuple(map(result, (*CHUNKS, Chunk("other", 0, 0, 5)))), r"foreign or doubled \[\('other', 0, 0, 5\)\]"),
+        (
+            tuple(map(result, (*CHUNKS, Chunk("hour-1", "other", 0, 0, 5)))),
+            r"foreign or doubled \[\('hour-1', 'other', 0, 0, 5\)\]",
+        ),
         ((*map(result, CHUNKS[:2]), replace(result(CHUNKS[2]), holes=1)), r"1-3-4 delivered 1 and has 1 holes"),
     ],
 )
