@@ -1,4 +1,5 @@
--- Grain: one row per thing that is false about the slices in staging.touched_slice; nothing is published unless this is empty.
+-- Grain: one row per thing that is false about the slices in staging.touched_slice; nothing is published unless this
+-- is empty.
 with
 
 partitions as (

@@ -1,5 +1,5 @@
--- Grain: one row per customer that load :load_id has a change of, or its slices had when they were published before, and version
--- that it has before this publication.
+-- Grain: one row per customer that load :load_id has a change of, or its slices had when they were published before,
+-- and version that it has before this publication.
 delete from staging.touched_customer;
 
 insert into staging.touched_customer (customer_id, loyalty_tier, valid_from_ts, valid_to_ts)

@@ -171,7 +171,8 @@ def test_archive_cut_in_several_ways_is_read_in_one_that_is_whole(tmp_path: Path
 def test_slice_planned_again_keeps_its_references_and_gets_those_added_since(chain: Chain) -> None:
     planned = chain.plan("hour-1")
     known = ledger.find(chain.warehouse, "hour-1")
-    assert known is not None and known.pins == references.pin(chain.store)
+    assert known is not None
+    assert known.pins == references.pin(chain.store)
     old = {"country": "file:///old.csv"}
     chain.warehouse.run("update ops.slice set pins = :pins", pins=json.dumps(old | {"region": "file:///region.csv"}))
     known = ledger.find(chain.warehouse, planned.slice_id)
