@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from airflow.sdk import DAG, Param, task
 
-from madhatter.announce import AnnounceCorrections, AnnounceHours, RollUpDays
+from madhatter.announce import AnnounceHours
+from madhatter.days import AnnounceCorrections, RollUpDays
 from madhatter.force import ForcePublish
 from madhatter.policy import DEFAULT_ARGS, page
 

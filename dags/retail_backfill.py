@@ -16,10 +16,10 @@ from typing import Any
 
 from airflow.sdk import DAG, Param, task_group
 
-from madhatter.announce import RollUpDays
 from madhatter.audit import AuditLoad
 from madhatter.backfill import AfterLiveHours, PlanBackfill
 from madhatter.dataflow import TransformLoad
+from madhatter.days import RollUpDays
 from madhatter.policy import DEFAULT_ARGS, page
 from madhatter.publish import PublishLoad
 from madhatter.staging import StageLoad

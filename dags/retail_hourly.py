@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from airflow.sdk import DAG, CronPartitionTimetable
 
-from madhatter.announce import AnnounceCorrections, AnnounceHours
+from madhatter.announce import AnnounceHours
 from madhatter.audit import AuditLoad
 from madhatter.closed import HourClosedSensor
 from madhatter.dataflow import TransformLoad
+from madhatter.days import AnnounceCorrections
 from madhatter.planning import PlanSlice
 from madhatter.policy import DEFAULT_ARGS, page
 from madhatter.publish import PublishLoad

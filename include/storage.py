@@ -100,6 +100,12 @@ def remove(uri: str) -> None:
         filesystem.delete_file(path)
 
 
+def folder_on_disk(uri: str) -> str | None:
+    """The path of a folder on this machine's disk, None when it is in a bucket."""
+    filesystem, path = locate(uri)
+    return str(path) if isinstance(filesystem, fs.LocalFileSystem) else None
+
+
 def check_reachable(store: str) -> None:
     """Raises OSError when the store's own folder is not there: no lost file, but a mount or bucket out of reach."""
     filesystem, path = locate(store)

@@ -84,6 +84,7 @@ class PlanBackfill(BaseOperator):
                     bootstrap = kafka.client_settings(self.kafka_conn_id)["bootstrap.servers"]
                     own = settings()
                     loads = list(replay(session, own.store, asked, run_id, bootstrap, own.chunk_size))
+                _note(session, run_id, asked, loads)
         except (WindowRefused, ArchiveGap) as error:
             raise AirflowFailException(str(error)) from error
         slices, offsets = sum(len(load["slices"]) for load in loads), sum(load["offsets"] for load in loads)
@@ -109,6 +110,24 @@ class AfterLiveHours(BaseSensorOperator):
         if row["slice_id"] is not None:
             self.log.info("slice %s comes first", row["slice_id"])
         return row["slice_id"] is None
+
+
+def _note(warehouse: Warehouse, run_id: str, asked: Request, loads: list[dict[str, Any]]) -> None:
+    """Notes the run, so that others see it and leave its days to it until it is done."""
+    window = {"from_ts": asked.from_, "to_ts": asked.to}
+    warehouse.run("delete from ops.backfill where run_id = :run_id", run_id=run_id)
+    warehouse.run(
+        "insert into ops.backfill "
+        "(run_id, backfill_mode, read_from, from_ts, to_ts, loads, slices, offsets, planned_ts) "
+        "select :run_id, :mode, :source, :from_ts, :to_ts, :loads, :slices, :offsets, sysdate()",
+        run_id=run_id,
+        mode=asked.mode,
+        source=asked.source,
+        loads=len(loads),
+        slices=sum(len(load["slices"]) for load in loads),
+        offsets=sum(load["offsets"] for load in loads),
+        **{name: moment and moment.replace(tzinfo=None) for name, moment in window.items()},
+    )
 
 
 def replay(

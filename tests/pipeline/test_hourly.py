@@ -106,7 +106,7 @@ def failure(bootstrap: str, store: Path, *chunks: Chunk) -> str:
 
 def rows(store: Path, table: str) -> list[dict[str, Any]]:
     """All rows of a table's files, by place in the log."""
-    files = sorted(store.glob(f"slices/*/{table}/*.parquet"))
+    files = sorted(store.glob(f"loads/*/{table}/*.parquet"))
     found = [row for file in files for row in pq.read_table(file).to_pylist()]
     return sorted(found, key=lambda row: (row["partition"], row["offset"]))
 

@@ -201,7 +201,7 @@ def test_no_text_column_lets_a_card_number_into_the_store(
     assert repr(found).count("************1111") >= 2, "its row, and the archive"
     assert dead_letters == int(column.is_identifier)
     if column.is_identifier:
-        (letter,) = found["slices/hour-cards/dead_letter"]
+        (letter,) = found["loads/hour-cards/dead_letter"]
         assert letter["reason"].endswith(f"{column.path}: a card number in an identifier, send a token in its place")
 
 
@@ -209,7 +209,7 @@ def test_no_text_column_lets_a_card_number_into_the_store(
 def test_no_text_column_loses_what_is_no_card_number(topic: str, table: Table, column: Column, tmp_path: Path) -> None:
     found, dead_letters = stored(topic, table, column, "4111111111111112", tmp_path)
     assert dead_letters == 0
-    (row,) = found[f"slices/hour-cards/{table.name}"]
+    (row,) = found[f"loads/hour-cards/{table.name}"]
     assert row[column.name] == "4111111111111112"
 
 

@@ -125,7 +125,7 @@ def test_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_manifest_of_a_pipeline_that_has_not_ended_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"slices/hour-1/manifest\.json does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"loads/hour-1/manifest\.json does not exist"):
         Manifest.read(tmp_path.as_uri(), "hour-1")
 
 
@@ -146,8 +146,8 @@ def test_complete_manifest_covers_its_plan_in_any_order() -> None:
 @pytest.mark.parametrize(
     ("results", "words"),
     [
-        (tuple(map(result, CHUNKS[:2])), r"missing chunks \[\('sales\.orders', 1, 3, 4\)\]"),
-        (tuple(map(result, (*CHUNKS, CHUNKS[0]))), r"foreign or doubled \[\('sales\.orders', 0, 0, 5\)\]"),
+        (tuple(map(result, CHUNKS[:2])), r"missing chunks \[\('hour-1', 'sales\.orders', 1, 3, 4\)\]"),
+        (tuple(map(result, (*CHUNKS, CHUNKS[0]))), r"foreign or doubled \[\('hour-1', 'sales\.orders', 0, 0, 5\)\]"),
         (
             tuple(map(result, (*CHUNKS, Chunk("hour-1", "other", 0, 0, 5)))),
             r"foreign or doubled \[\('hour-1', 'other', 0, 0, 5\)\]",

@@ -33,3 +33,26 @@ alter table staging.dead_letter add column if not exists load_id varchar(64);
 update staging.dead_letter
 set load_id = slice_id
 where load_id is null;
+
+-- Grain: one row per run of retail_backfill. from_ts, to_ts: arrival times. done_ts: when its days were rolled up.
+create table if not exists ops.backfill (
+    run_id varchar(256),
+    backfill_mode varchar(16),
+    read_from varchar(16),
+    from_ts timestamp_ntz,
+    to_ts timestamp_ntz,
+    loads number(9, 0),
+    slices number(9, 0),
+    offsets number(18, 0),
+    planned_ts timestamp_ntz,
+    done_ts timestamp_ntz
+);
+
+-- Grain: one row per measurement of platform_health. measured_of: such as a partition or a mart.
+create table if not exists ops.metric (
+    metric_name varchar(64),
+    measured_of varchar(256),
+    measured float,
+    measured_ts timestamp_ntz
+)
+cluster by (to_date(measured_ts));
