@@ -3,7 +3,7 @@
 Reads   hour marts and core.* of the day; asset `sales_hour`, all 24 of a day, or `correction` for a day that got
         late events after it was rolled up. A day is corrected once an hour at most; `platform_health` sees to what
         comes in between, and to days of which nobody told.
-Writes  the marts of include/sql/marts/day, `ops.day`; asset `sales_day`.
+Writes  the marts of include/sql/marts/day and as_of, `ops.day`; asset `sales_day`.
 
 On failure  clear the task: a day is recomputed as a whole, in one transaction.
 """

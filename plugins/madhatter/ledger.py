@@ -29,7 +29,7 @@ class Slice:
     window_end: datetime
     state: str
     claims: tuple[Claim, ...]
-    pins: Mapping[str, str] = field(default_factory=dict)
+    pins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def offsets(self) -> int:

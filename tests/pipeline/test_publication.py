@@ -156,7 +156,7 @@ def test_false_equation_is_named_and_rolls_everything_back(chain: Chain, tamper:
     chain.send(1, order("F", description="NEW NAME"))
     tamper(chain, chain.staged(SECOND))
     before = chain.content()
-    with pytest.raises(publish.PublishFault, match=rf"slice {SECOND}: .*{words}"):
+    with pytest.raises(publish.PublishFault, match=rf"load {SECOND}: .*{words}"):
         chain.publish(SECOND)
     assert chain.content() == before
     assert chain.state(SECOND) == "audited"
