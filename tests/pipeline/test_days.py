@@ -1,0 +1,408 @@
+"""The real history and the market's days after it, rolled up day by day with late corrections: each mart of days is
+what its YAML twin defines, computed here with pandas and NumPy from the events, and what one roll-up of all days on a
+fresh copy makes."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from local.instance import ROOT
+from local.simulator import catalog, history, past, shop
+from local.simulator.events import MOBILE, TOPICS, WEB, draws
+from local.simulator.pace import Pace
+from local.simulator.trade import Trade, dispatch
+from madhatter import publish
+from madhatter.warehouse import Row, touched_days
+from tests.pipeline.chain import Chain, empty_chain
+from tests.stand_ins import Snowflake
+
+NEWEST = date(2011, 12, 9)  # of the history
+MARKET_DAYS = [NEWEST + timedelta(days=number) for number in range(1, 7)]
+LATE_SHARE = 0.01  # of the history's orders of the last 60 days, which come with the market's
+MARTS = sorted(path.stem for folder in ("day", "as_of") for path in (ROOT / "include/sql/marts" / folder).glob("*.sql"))
+DAY_MS = 86_400_000
+Sent = list[tuple[str, bytes]]  # (topic, value)
+
+
+@dataclass
+class Log:
+    """What was sent: the history, then each of the market's days; late: orders of the history that came later."""
+
+    catalogue: Sent
+    orders: Sent
+    days: list[Sent]
+    late: list[Sent] = field(default_factory=list)
+
+    def events(self, topic: str) -> list[dict[str, Any]]:
+        """The valid events of the market's days."""
+        found: dict[str, dict[str, Any]] = {}
+        for sent in self.days:
+            for name, value in sent:
+                if name == topic and (event := _valid(value)) is not None:
+                    found.setdefault(event["event_id"], event)
+        return list(found.values())
+
+
+def _valid(value: bytes) -> dict[str, Any] | None:
+    """A message as an event, unless it is malformed."""
+    try:
+        event = json.loads(value)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None
+
+
+@pytest.fixture(scope="module")
+def log() -> Log:
+    """The real orders in their own time with the catalogue of then, and the market's trade of the days after."""
+    known = shop.load()
+    trade = Trade(known, Pace(seed=7, rate=5.0, trade=1.0))
+    made = dispatch(past.products(known, trade.stock, 0), draws("past", 7), 1.0, is_faulty=False)
+    catalogue = [("catalog.products", value) for value in made.values]
+    orders = [
+        ("sales.orders", history.event(order, order.order_id, f"{order.event_ts.isoformat()}Z", "web"))
+        for order in history.read()
+    ]
+    epoch = date(1970, 1, 1)
+    days: list[Sent] = []
+    for day in MARKET_DAYS:
+        first_ms = (day - epoch).days * DAY_MS
+        sent = [
+            (TOPICS[topic], value)
+            for events in trade.events(first_ms, first_ms + DAY_MS)
+            for topic, value in zip(events.topic.tolist(), events.values, strict=True)
+            if topic not in (WEB, MOBILE)
+        ]
+        days.append(sent)
+    chance = random.Random(5)
+    late: list[Sent] = [[] for _ in days]
+    for order in orders[-7000:]:
+        if chance.random() < LATE_SHARE:
+            chance.choice(late).append(order)
+    return Log(catalogue, orders, days, late)
+
+
+@dataclass
+class Copy:
+    """A warehouse's marts: rows as of the history's end, and content hashes at the end of all days."""
+
+    at_history: dict[str, list[Row]] = field(default_factory=dict)
+    at_end: dict[str, list[Row]] = field(default_factory=dict)
+    hashes: dict[str, Any] = field(default_factory=dict)
+
+
+def _send(chain: Chain, sent: Sent) -> None:
+    for topic, value in sent:
+        chain.send(0, value, topic=topic)
+
+
+def _slice(chain: Chain, slice_id: str) -> list[str]:
+    """Publishes what was sent; returns the days whose marts it touched."""
+    chain.run(slice_id)
+    return touched_days(publish.touched_hours(chain.warehouse, slice_id))
+
+
+def _rolled_up(chain: Chain) -> set[str]:
+    return {row["order_date"].isoformat() for row in chain.warehouse.rows("select order_date from ops.day")}
+
+
+def _rows(chain: Chain) -> dict[str, list[Row]]:
+    return {mart: chain.warehouse.rows(f"select * from marts.{mart}") for mart in MARTS}
+
+
+def _hashes(chain: Chain) -> dict[str, Any]:
+    query = "select count(*) as n, hash_agg(*) as content from marts.{}"
+    return {mart: tuple(chain.warehouse.rows(query.format(mart))[0].values()) for mart in MARTS}
+
+
+@pytest.fixture(scope="module")
+def by_day(log: Log, snowflake: Snowflake, tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """History without its late orders; then each day as a slice, the day rolled up, what it touched before corrected."""
+    chain = empty_chain(snowflake.open(), tmp_path_factory.mktemp("by_day"))
+    chain.chunk_size = 20_000
+    late = {value for sent in log.late for _, value in sent}
+    _send(chain, [*log.catalogue, *(order for order in log.orders if order[1] not in late)])
+    publish.roll_up(chain.warehouse, _slice(chain, "history"))
+    for day, sent, more in zip(MARKET_DAYS, log.days, log.late, strict=True):
+        _send(chain, [*sent, *more])
+        touched = _slice(chain, f"day-{day}")
+        corrected = sorted(_rolled_up(chain) & set(touched))
+        publish.roll_up(chain.warehouse, [day.isoformat()])
+        publish.roll_up(chain.warehouse, corrected)
+    found = Copy(at_end=_rows(chain), hashes=_hashes(chain))
+    chain.warehouse.close()
+    return found
+
+
+@pytest.fixture(scope="module")
+def at_once(by_day: Copy, log: Log, snowflake: Snowflake, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
+    """A fresh copy: the whole history, looked at; then the marts are emptied, and all days are rolled up at once."""
+    assert by_day.hashes  # one warehouse, one after the other
+    chain = empty_chain(snowflake.open(), tmp_path_factory.mktemp("at_once"))
+    chain.chunk_size = 20_000
+    _send(chain, [*log.catalogue, *log.orders])
+    days = _slice(chain, "history")
+    publish.roll_up(chain.warehouse, [day for day in days if day <= NEWEST.isoformat()])
+    found = Copy(at_history=_rows(chain))
+    with chain.warehouse.transaction():
+        for mart in MARTS:
+            chain.warehouse.run(f"delete from marts.{mart}")
+        chain.warehouse.run("delete from ops.day")
+    for sent in log.days:
+        _send(chain, sent)
+    days += _slice(chain, "days")
+    publish.roll_up(chain.warehouse, sorted({*days, *map(str, MARKET_DAYS)}))
+    found.hashes = _hashes(chain)
+    yield found
+    chain.warehouse.close()
+
+
+def test_days_one_by_one_with_corrections_are_what_all_days_at_once_are(by_day: Copy, at_once: Copy) -> None:
+    assert by_day.hashes == at_once.hashes
+    assert [mart for mart, (rows, _) in by_day.hashes.items() if rows == 0] == ["performance_daily"]
+
+
+# The history as of its last day, from the file.
+
+
+@dataclass
+class Trades:
+    """The history's lines with invoice, day, customer, order_type, product, quantity, amount (thousandths of GBP)."""
+
+    lines: pd.DataFrame
+
+    @property
+    def of_customers(self) -> pd.DataFrame:
+        is_trade = self.lines.order_type.isin(["sale", "return"])
+        return self.lines[is_trade & self.lines.customer.notna()]
+
+
+@pytest.fixture(scope="module")
+def trades() -> Trades:
+    lines = pd.read_parquet(history.DATA)
+    orders = pd.DataFrame(
+        [(o.order_id, o.event_ts.date(), o.order_type, o.customer_id, o.country) for o in history.read()],
+        columns=["invoice_no", "day", "order_type", "customer", "country"],
+    )
+    lines = lines.drop(columns=["customer_id", "country"]).merge(orders, on="invoice_no")
+    lines["amount"] = lines.quantity * (lines.unit_price.astype(float) * 1000).round().astype("int64")
+    return Trades(lines)
+
+
+def pounds(mills: Any) -> Decimal:
+    return Decimal(int(mills)) / 1000
+
+
+def test_customers_of_a_day_are_those_of_the_history(at_once: Copy, trades: Trades) -> None:
+    expected = {}
+    for key, own in trades.of_customers.groupby(["day", "customer", "country"]):
+        types = own.drop_duplicates("invoice_no").order_type
+        gross, back = own.amount[own.quantity > 0].sum(), -own.amount[own.quantity < 0].sum()
+        counts = ((types == "sale").sum(), (types == "return").sum(), own.quantity.sum())
+        expected[key] = (*counts, pounds(gross), pounds(back), pounds(gross - back))
+    names = ("orders", "return_orders", "units", "gross_sales", "returned_sales", "net_sales")
+    rows = at_once.at_history["customer_daily"]
+    found = {(r["order_date"], r["customer_id"], r["country"]): tuple(r[n] for n in names) for r in rows}
+    assert len(found) == len(rows)
+    assert found == expected
+
+
+SEGMENTS = {  # score of recency: segments by the score of frequency, 1 to 5
+    1: ("Hibernating", "Hibernating", "At risk", "At risk", "Cannot lose"),
+    2: ("Hibernating", "Hibernating", "At risk", "At risk", "Cannot lose"),
+    3: ("About to sleep", "About to sleep", "Needs attention", "Loyal", "Loyal"),
+    4: ("Promising", "Potential loyal", "Potential loyal", "Loyal", "Loyal"),
+    5: ("New", "Potential loyal", "Potential loyal", "Champions", "Champions"),
+}
+
+
+def fifths(values: pd.Series[Any]) -> pd.Series[Any]:
+    """1 + whole fifths of the values that are strictly below."""
+    below = np.searchsorted(np.sort(values.to_numpy()), values.to_numpy(), side="left")
+    return pd.Series(1 + 5 * below // len(values), values.index)
+
+
+def test_segments_are_those_of_the_history_by_recency_frequency_and_money(at_once: Copy, trades: Trades) -> None:
+    own = trades.of_customers
+    sales = own[own.order_type == "sale"]
+    year = NEWEST - timedelta(days=365)
+    frame = pd.DataFrame({"first": sales.groupby("customer").day.min(), "last": sales.groupby("customer").day.max()})
+    frame["recency"] = frame["last"].map(lambda day: (NEWEST - day).days)
+    frame["orders"] = sales[sales.day > year].groupby("customer").invoice_no.nunique()
+    frame["money"] = own[own.day > year].groupby("customer").amount.sum()
+    frame = frame.fillna({"orders": 0, "money": 0})
+    active = frame[frame.orders > 0]
+    scores = pd.DataFrame({"r": fifths(-active.recency), "f": fifths(active.orders), "m": fifths(active.money)})
+    frame = frame.join(scores).fillna({"r": 1, "f": 1, "m": 1})
+    expected = {
+        customer: (
+            NEWEST,
+            row["first"],
+            row["last"],
+            row.recency,
+            row.orders,
+            pounds(row.money),
+            *(int(row[name]) for name in "rfm"),
+            SEGMENTS[int(row.r)][int(row.f) - 1] if row.orders else "Lost",
+        )
+        for customer, row in frame.iterrows()
+    }
+    rows = at_once.at_history["customer_segment"]
+    found = {row.pop("customer_id"): tuple(row.values()) for row in map(dict, rows)}
+    assert found == expected
+    assert {row["segment"] for row in rows} == {"Lost", *(name for names in SEGMENTS.values() for name in names)}
+
+
+def test_cohorts_are_those_of_the_history(at_once: Copy, trades: Trades) -> None:
+    own = trades.of_customers
+    own = own.assign(month=pd.to_datetime(own.day).dt.to_period("M"))
+    first = own[own.order_type == "sale"].groupby("customer").month.min().rename("cohort")
+    own = own.join(first, on="customer", how="inner")
+    months = pd.period_range("2010-12", "2011-12", freq="M")
+    expected = {}
+    for cohort, members in first.groupby(first):
+        for month in months[months >= cohort]:
+            then = own[(own.cohort == cohort) & (own.month == month)]
+            sales = then[then.order_type == "sale"]
+            since = (month - cohort).n
+            counts = (len(members), sales.customer.nunique(), sales.invoice_no.nunique())
+            expected[cohort.start_time.date(), since] = (*counts, pounds(then.amount.sum()))
+    names = ("customers", "active_customers", "orders", "net_sales")
+    rows = at_once.at_history["cohort_monthly"]
+    assert {row["as_of_date"] for row in rows} == {NEWEST}
+    assert {(r["cohort_month"], r["months_since"]): tuple(r[name] for name in names) for r in rows} == expected
+
+
+def test_affinity_is_that_of_the_history(at_once: Copy, trades: Trades, log: Log) -> None:
+    changes = [json.loads(value) for _, value in log.catalogue]
+    fees = {change["product_id"] for change in changes if change["category"] == catalog.FEES}
+    lines = trades.lines
+    lines = lines[(lines.order_type == "sale") & (lines.quantity > 0) & (lines.day > NEWEST - timedelta(days=90))]
+    lines = lines[~lines.stock_code.isin(fees)].drop_duplicates(["invoice_no", "stock_code"])
+    sizes = lines.groupby("invoice_no").stock_code.transform("count")
+    lines = lines[sizes <= 100]
+    order, product = lines.invoice_no.astype("category"), lines.stock_code.astype("category")
+    codes, baskets = product.cat.categories, len(order.cat.categories)
+    has = np.zeros((baskets, len(codes)), np.float32)
+    has[order.cat.codes, product.cat.codes] = 1
+    together = (has.T @ has).astype(int)
+    alone = together.diagonal().copy()
+    np.fill_diagonal(together, 0)
+    pairs = np.argwhere((together >= 20) & (together * 1000 >= baskets))
+    assert baskets > 6000
+    assert len(pairs) > 10_000
+    rows = at_once.at_history["product_affinity"]
+    assert {row["as_of_date"] for row in rows} == {NEWEST}
+    found = {(row["product_id"], row["other_product_id"]): row for row in rows}
+    expected = {(codes[a], codes[b]): (alone[a], alone[b], together[a, b]) for a, b in pairs}
+    counts = ("orders_product", "orders_other", "orders_together")
+    assert {pair: tuple(row[name] for name in counts) for pair, row in found.items()} == expected
+    for (one, other), (of_one, of_other, both) in expected.items():
+        row = found[one, other]
+        ratios = (both / baskets, both / of_one, both * baskets / (of_one * of_other))
+        assert row["baskets"] == baskets
+        assert [float(row[name]) for name in ("pair_support", "confidence")] == pytest.approx(ratios[:2], abs=6e-7)
+        assert float(row["lift"]) == pytest.approx(ratios[2], abs=6e-5)
+
+
+# The market's days as of the last one, from the events.
+
+
+def at(event: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(event["event_ts"].removesuffix("Z"))
+
+
+def midnight(day: date) -> datetime:
+    return datetime.combine(day, datetime.min.time())
+
+
+def test_cover_and_proposals_are_those_of_the_movements(by_day: Copy, log: Log) -> None:
+    last = MARKET_DAYS[-1]
+    moves = [event for event in log.events("inventory.movements") if at(event) < midnight(last + timedelta(days=1))]
+    shelves: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for event in sorted(moves, key=lambda e: (at(e), e["movement_type"] == "count")):
+        shelves[event["warehouse_id"], event["product_id"]].append(event)
+    first = {house: min(at(e) for e in moves if e["warehouse_id"] == house).date() for house, _ in shelves}
+    deleted = {
+        change["product_id"] for _, value in log.catalogue if (change := json.loads(value))["change_type"] == "deleted"
+    }
+    expected = {}
+    for (house, product), own in shelves.items():
+        stock, counted = 0, None
+        for event in own:
+            is_count = event["movement_type"] == "count"
+            stock = event["quantity"] + (0 if is_count else stock)
+            counted = at(event).date() if is_count else counted
+        recent = [e for e in own if e["movement_type"] == "sale" and at(e).date() > last - timedelta(days=28)]
+        sold = -sum(e["quantity"] for e in recent)
+        days = min(28, (last - first[house]).days + 1)
+        reorder_point, target = math.ceil(sold * 10 / days), math.ceil(sold * 24 / days)
+        left = max(stock, 0)
+        is_proposed = sold > 0 and left <= reorder_point and product not in deleted
+        order = (is_proposed, target - left if is_proposed else 0)
+        expected[house, product] = (stock, counted, sold, days, 7, reorder_point, *order)
+    names = ("stock", "last_counted_date", "units_sold", "observed_days", "lead_time_days", "reorder_point")
+    names += ("is_proposed", "proposed_units")
+    rows = by_day.at_end["stock_cover"]
+    assert {(r["warehouse_id"], r["product_id"]): tuple(r[name] for name in names) for r in rows} == expected
+    assert {row["is_proposed"] for row in rows} == {True, False}
+    for row in rows:
+        sold, days = row["units_sold"], row["observed_days"]
+        cover = max(row["stock"], 0) * days / sold if sold else None
+        assert float(row["daily_units"]) == pytest.approx(sold / days, abs=6e-5)
+        assert (row["days_of_cover"] is None) == (cover is None)
+        assert cover is None or float(row["days_of_cover"]) == pytest.approx(cover, abs=0.0501)
+
+
+def test_support_is_that_of_the_tickets_opened_on_a_day(by_day: Copy, log: Log) -> None:
+    known = {event["event_id"]: event for event in log.events("support.tickets")}
+    by_ticket: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for event in sorted(known.values(), key=at):
+        by_ticket[event["ticket_id"]].append(event)
+    groups: dict[tuple[date, str, str], list[tuple[datetime, list[dict[str, Any]]]]] = defaultdict(list)
+    for steps in by_ticket.values():
+        if opening := next((step for step in steps if step["action"] == "opened"), None):
+            key = (at(opening).date(), opening["reason"], opening["channel"])
+            groups[key].append((at(opening), [step for step in steps if at(step) >= at(opening)]))
+    rows = {(row["opened_date"], row["reason"], row["channel"]): row for row in by_day.at_end["support_daily"]}
+    assert set(rows) == set(groups)
+    for key, tickets in groups.items():
+        counts: Counter[str] = Counter(opened=len(tickets))
+        minutes: dict[str, list[float]] = {"answered": [], "closed": []}
+        for opened, steps in tickets:
+            firsts: dict[str, datetime] = {}
+            for step in steps:
+                firsts.setdefault(step["action"], at(step))
+                counts["ratings"] += step.get("satisfaction") is not None
+                counts["satisfaction_sum"] += step.get("satisfaction") or 0
+            for name in ("answered", "escalated", "closed"):
+                counts[name] += name in firsts
+            for name, found in minutes.items():
+                found += [(firsts[name] - opened).total_seconds() / 60] if name in firsts else []
+            counts["answered_in_time"] += firsts.get("answered", datetime.max) <= opened + timedelta(hours=4)
+            counts["open_at_day_end"] += firsts.get("closed", datetime.max) >= midnight(key[0] + timedelta(days=1))
+        assert {name: rows[key][name] for name in counts} == counts
+        for prefix, found in (("answer", minutes["answered"]), ("close", minutes["closed"])):
+            for percent in (50, 90):
+                value = rows[key][f"{prefix}_p{percent}_min"]
+                if not found:
+                    assert value is None
+                else:
+                    assert float(value) == pytest.approx(np.percentile(found, percent), abs=0.0501)
+    assert sum(row["answered_in_time"] for row in rows.values()) > 0
+    assert any(row["close_p50_min"] > 24 * 60 for row in rows.values() if row["close_p50_min"] is not None)
+
+
