@@ -35,7 +35,7 @@ def market(snowflake: Snowflake, tmp_path_factory: pytest.TempPathFactory) -> It
     chain = empty_chain(snowflake.open(), tmp_path_factory.mktemp("market"))
     chain.chunk_size = 100
     for number in range(SLICES):
-        chain.send(0, *random_orders(chance, 20, f"R{number}-"))
+        chain.send(0, *random_orders(chance, 150, f"R{number}-"))
         for topic, found in market_events.events(chance, f"{number}", 12).items():
             values = [market_events.value(event) for event in found]
             chain.send(0, *values, b"junk", *values[:2], topic=topic)

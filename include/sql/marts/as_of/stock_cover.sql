@@ -37,45 +37,68 @@ as_of as (
 ),
 
 hours as (
-    select
-        stock.event_hour,
-        stock.warehouse_id,
-        stock.product_id,
-        stock.sold,
-        stock.counted,
-        stock.change,
-        max(iff(stock.counted is not null, stock.event_hour, null)) over (
-            partition by stock.warehouse_id, stock.product_id
-        ) as counted_hour,
-        min(stock.event_hour) over (partition by stock.warehouse_id) as first_hour
-    from marts.stock_hourly as stock
+    select stock_hourly.*
+    from marts.stock_hourly
     cross join as_of
-    where stock.event_hour < as_of.to_ts
+    where stock_hourly.event_hour < as_of.to_ts
+),
+
+shelves as (
+    select
+        warehouse_id,
+        product_id,
+        min(event_hour) as first_hour,
+        max(iff(counted is not null, event_hour, null)) as counted_hour
+    from hours
+    group by warehouse_id, product_id
+),
+
+warehouses as (
+    select
+        warehouse_id,
+        to_date(min(first_hour)) as first_date
+    from shelves
+    group by warehouse_id
+),
+
+stocks as (
+    select
+        hours.warehouse_id,
+        hours.product_id,
+        to_date(max(shelves.counted_hour)) as last_counted_date,
+        sum(coalesce(hours.counted, 0) + hours.change) as stock
+    from hours
+    inner join shelves on hours.warehouse_id = shelves.warehouse_id and hours.product_id = shelves.product_id
+    where shelves.counted_hour is null or hours.event_hour >= shelves.counted_hour
+    group by hours.warehouse_id, hours.product_id
+),
+
+sales as (
+    select
+        hours.warehouse_id,
+        hours.product_id,
+        sum(hours.sold) as units_sold
+    from hours
+    cross join as_of
+    cross join assumed
+    where hours.event_hour >= dateadd(day, -assumed.sales_days, as_of.to_ts)
+    group by hours.warehouse_id, hours.product_id
 ),
 
 positions as (
     select
-        hours.warehouse_id,
-        hours.product_id,
         as_of.as_of_date,
-        sum(
-            iff(
-                hours.counted_hour is null or hours.event_hour >= hours.counted_hour,
-                coalesce(hours.counted, 0) + hours.change,
-                0
-            )
-        ) as stock,
-        to_date(max(hours.counted_hour)) as last_counted_date,
-        sum(
-            iff(to_date(hours.event_hour) > dateadd(day, -assumed.sales_days, as_of.as_of_date), hours.sold, 0)
-        ) as units_sold,
-        least(
-            max(assumed.sales_days), datediff(day, to_date(min(hours.first_hour)), as_of.as_of_date) + 1
-        ) as observed_days
-    from hours
+        stocks.warehouse_id,
+        stocks.product_id,
+        stocks.stock,
+        stocks.last_counted_date,
+        coalesce(sales.units_sold, 0) as units_sold,
+        least(assumed.sales_days, datediff(day, warehouses.first_date, as_of.as_of_date) + 1) as observed_days
+    from stocks
+    inner join warehouses on stocks.warehouse_id = warehouses.warehouse_id
+    left join sales on stocks.warehouse_id = sales.warehouse_id and stocks.product_id = sales.product_id
     cross join as_of
     cross join assumed
-    group by hours.warehouse_id, hours.product_id, as_of.as_of_date
 ),
 
 -- on_shelf: what is there for certain. More was booked out than in where the first count is still to come.
