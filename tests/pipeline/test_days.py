@@ -51,14 +51,18 @@ class Log:
 
 
 @pytest.fixture(scope="module")
-def log() -> Log:
+def invoices() -> list[history.Order]:
+    return list(history.read())
+
+
+@pytest.fixture(scope="module")
+def log(invoices: list[history.Order]) -> Log:
     """The real orders in their own time with the catalogue of then, and the market's trade of the days after without
     what is malformed."""
     known = shop.load()
     trade = Trade(known, Pace(seed=7, rate=5.0, trade=1.0))
     made = dispatch(past.products(known, trade.stock, 0), draws("past", 7), 1.0, is_faulty=False)
     catalogue = [("catalog.products", value) for value in made.values]
-    orders = list(history.read())
     chance = random.Random(5)
     days = []
     for day in MARKET_DAYS:
@@ -70,9 +74,9 @@ def log() -> Log:
                 for topic, kind, value in zip(events.topic.tolist(), events.kind.tolist(), events.values, strict=True)
                 if topic not in (WEB, MOBILE) and (kind < CUT or kind == DUPLICATE)
             ]
-            + [_sent(order, f"L{number}-") for number, order in enumerate(chance.sample(orders[-7000:], LATE))]
+            + [_sent(order, f"L{number}-") for number, order in enumerate(chance.sample(invoices[-7000:], LATE))]
         )
-    return Log(catalogue, [_sent(order) for order in orders], days)
+    return Log(catalogue, [_sent(order) for order in invoices], days)
 
 
 def _sent(order: history.Order, label: str = "") -> tuple[str, bytes]:
@@ -102,8 +106,8 @@ def _rolled_up(chain: Chain) -> list[str]:
     return [row["order_date"].isoformat() for row in chain.warehouse.rows("select order_date from ops.day order by 1")]
 
 
-def _rows(chain: Chain) -> dict[str, list[Row]]:
-    return {mart: chain.warehouse.rows(f"select * from marts.{mart}") for mart in MARTS}
+def _rows(chain: Chain, *marts: str) -> dict[str, list[Row]]:
+    return {mart: chain.warehouse.rows(f"select * from marts.{mart}") for mart in marts}
 
 
 def _hashes(chain: Chain) -> dict[str, Any]:
@@ -118,14 +122,14 @@ def found(log: Log, snowflake: Snowflake, tmp_path_factory: pytest.TempPathFacto
     chain = empty_chain(snowflake.open(), tmp_path_factory.mktemp("days"))
     chain.chunk_size = 20_000
     publish.roll_up(chain.warehouse, _slice(chain, "history", [*log.catalogue, *log.orders]))
-    at_history = _rows(chain)
+    at_history = _rows(chain, "customer_daily", "customer_segment", "cohort_monthly", "product_affinity")
     for day, sent in zip(MARKET_DAYS, log.days, strict=True):
         touched = _slice(chain, f"day-{day}", sent)
         corrected = sorted(set(_rolled_up(chain)) & set(touched))
         assert len(corrected) > 5
         publish.roll_up(chain.warehouse, [day.isoformat()])
         publish.roll_up(chain.warehouse, corrected)
-    by_day, last, days = _hashes(chain), _rows(chain), _rolled_up(chain)
+    by_day, last, days = _hashes(chain), _rows(chain, "stock_cover", "support_daily"), _rolled_up(chain)
     hours = chain.warehouse.rows("select distinct date_trunc('hour', event_ts) as event_hour from ops.event")
     with chain.warehouse.transaction():
         for table in TABLES["marts"]:
@@ -158,10 +162,10 @@ class Trades:
 
 
 @pytest.fixture(scope="module")
-def trades() -> Trades:
+def trades(invoices: list[history.Order]) -> Trades:
     lines = pd.read_parquet(history.DATA)
     orders = pd.DataFrame(
-        [(o.order_id, o.event_ts.date(), o.order_type, o.customer_id, o.country) for o in history.read()],
+        [(o.order_id, o.event_ts.date(), o.order_type, o.customer_id, o.country) for o in invoices],
         columns=["invoice_no", "day", "order_type", "customer", "country"],
     )
     lines = lines.drop(columns=["customer_id", "country"]).merge(orders, on="invoice_no")
