@@ -40,13 +40,12 @@ Sent = list[tuple[str, bytes]]  # (topic, value)
 class Log:
     """What was sent: the history with its catalogue, then the market's days, with orders that are late."""
 
-    catalogue: Sent
-    orders: Sent
+    history: Sent
     days: list[Sent]
 
     def events(self, topic: str) -> list[dict[str, Any]]:
-        """The events of the market's days, each once."""
-        found = [json.loads(value) for sent in self.days for name, value in sent if name == topic]
+        """All events of a topic, each once."""
+        found = [json.loads(value) for sent in (self.history, *self.days) for name, value in sent if name == topic]
         return list({event["event_id"]: event for event in found}.values())
 
 
@@ -76,7 +75,7 @@ def log(invoices: list[history.Order]) -> Log:
             ]
             + [_sent(order, f"L{number}-") for number, order in enumerate(chance.sample(invoices[-7000:], LATE))]
         )
-    return Log(catalogue, [_sent(order) for order in invoices], days)
+    return Log([*catalogue, *(_sent(order) for order in invoices)], days)
 
 
 def _sent(order: history.Order, label: str = "") -> tuple[str, bytes]:
@@ -121,7 +120,7 @@ def found(log: Log, snowflake: Snowflake, tmp_path_factory: pytest.TempPathFacto
     before those that it touched are corrected."""
     chain = empty_chain(snowflake.open(), tmp_path_factory.mktemp("days"))
     chain.chunk_size = 20_000
-    publish.roll_up(chain.warehouse, _slice(chain, "history", [*log.catalogue, *log.orders]))
+    publish.roll_up(chain.warehouse, _slice(chain, "history", log.history))
     at_history = _rows(chain, "customer_daily", "customer_segment", "cohort_monthly", "product_affinity")
     for day, sent in zip(MARKET_DAYS, log.days, strict=True):
         touched = _slice(chain, f"day-{day}", sent)
@@ -260,7 +259,7 @@ def test_cohorts_are_those_of_the_history(found: Found, trades: Trades) -> None:
 
 
 def test_affinity_is_that_of_the_history(found: Found, trades: Trades, log: Log) -> None:
-    changes = [json.loads(value) for _, value in log.catalogue]
+    changes = log.events("catalog.products")
     fees = {change["product_id"] for change in changes if change["category"] == catalog.FEES}
     lines = trades.lines
     lines = lines[(lines.order_type == "sale") & (lines.quantity > 0) & (lines.day > NEWEST - timedelta(days=90))]
@@ -309,9 +308,7 @@ def test_cover_and_proposals_are_those_of_the_movements(found: Found, log: Log) 
     for event in sorted(moves, key=lambda e: (at(e), e["movement_type"] == "count")):
         shelves[event["warehouse_id"], event["product_id"]].append(event)
     first = {event["warehouse_id"]: at(event).date() for event in sorted(moves, key=at, reverse=True)}
-    deleted = {
-        change["product_id"] for _, value in log.catalogue if (change := json.loads(value))["change_type"] == "deleted"
-    }
+    deleted = {e["product_id"] for e in log.events("catalog.products") if e["change_type"] == "deleted"}
     expected = {}
     for (house, product), own in shelves.items():
         stock, counted = 0, None
