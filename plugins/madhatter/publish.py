@@ -176,11 +176,12 @@ def _hours(rows: list[Row]) -> set[str]:
 
 
 def roll_up(warehouse: Warehouse, days: list[str]) -> None:
-    """Recomputes the day marts of the days (ISO dates) and notes them in ops.day, in one transaction."""
+    """Notes the days (ISO dates) in ops.day, recomputes their day marts, and as a whole the marts that are as of the
+    newest day in ops.day, in one transaction."""
     from madhatter import ledger
     from madhatter.warehouse import json_list, sql_files
 
     with warehouse.transaction():
         ledger.take_lock(warehouse, "publish", "roll_up")
-        for name in [*sql_files("marts/day"), "ops/day.sql"]:
+        for name in ["ops/day.sql", *sql_files("marts/day"), *sql_files("marts/as_of")]:
             warehouse.run_file(name, days=json_list(days))

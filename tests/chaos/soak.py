@@ -58,7 +58,7 @@ class Soak:
         self.done: Counter[str] = Counter()
         self.ends: list[datetime] = []  # of faults, UTC
         self.cleared = 0
-        self.recovered_s: list[float] = []
+        self.recovery = ""
         self._mounted: list[Path] = []
 
     def run(self) -> Verdict:
@@ -88,7 +88,7 @@ class Soak:
             self._torment(target)
             faults.mended(target)
             self._drain(platform)
-            self.recovered_s = self._recoveries(platform)
+            self.recovery = self._recovery(platform)
             return judge(platform, self.folder)
         finally:
             if platform is not None:
@@ -176,12 +176,19 @@ class Soak:
             say(f"{error}: {self._left(platform)} offsets are left")
         self.cleared = cleared.total()
 
-    def _recoveries(self, platform: Platform) -> list[float]:
-        """Seconds from the end of each fault to the next publication."""
+    def _recovery(self, platform: Platform) -> str:
+        """Seconds to the next publication from the end of each fault while others go on, and from the last one; and
+        from that to the last publication."""
         rows = platform.sql("select committed_ts from ops.slice where committed_ts is not null order by 1")
         moments = [row["committed_ts"] for row in rows]
-        later = [[(moment - end).total_seconds() for moment in moments if moment > end] for end in self.ends]
-        return sorted(min(seconds) for seconds in later if seconds)
+        later = [[(moment - end).total_seconds() for moment in moments if moment > end] for end in sorted(self.ends)]
+        if not later or not later[-1]:
+            return "nothing was published after the last fault"
+        at = sorted(min(seconds) for seconds in later)
+        return (
+            f"recovered in s: median {at[len(at) // 2]:.0f}, after the last fault {min(later[-1]):.0f}, "
+            f"caught up {max(later[-1]):.0f}"
+        )
 
     def _is_caught_up(self, platform: Platform) -> bool:
         try:
@@ -233,11 +240,9 @@ def main() -> int:
         say(f"FOUND {finding}")
     say(f"faults {json.dumps(dict(sorted(soak.done.items())))}")
     counts = ", ".join(f"{name} {count}" for name, count in verdict.counts.items())
-    at = soak.recovered_s
-    spread = f"median {at[len(at) // 2]:.0f}, most {at[-1]:.0f}" if at else "none"
     sys.stdout.write(
         f"soak seed={soak.seed} minutes={soak.minutes:g} faults={soak.done.total()} kinds={len(soak.done)} "
-        f"cleared={soak.cleared} events: {counts}; recovered in s: {spread}; findings={len(verdict.findings)}\n"
+        f"cleared={soak.cleared} events: {counts}; {soak.recovery}; findings={len(verdict.findings)}\n"
     )
     if not options.keep and not verdict.findings:
         shutil.rmtree(folder, ignore_errors=True)
