@@ -136,7 +136,10 @@ def _put_strangers_beside(folder: Path) -> None:
 HARMS: dict[str, tuple[Callable[[Path], None], str]] = {
     "manifest-lost": (_lose_manifest, "manifest.json does not exist, although its job has ended"),
     "manifest-cut": (_cut_manifest, "manifest.json or .*plan.json is broken"),
-    "manifest-short": (_forget_a_chunk, r"does not fit .*plan.json: .*missing chunks \[\('manifest-short', 'sales.orders', 1"),
+    "manifest-short": (
+        _forget_a_chunk,
+        r"does not fit .*plan.json: .*missing chunks \[\('manifest-short', 'sales.orders', 1",
+    ),
     "plan-lost": (_lose_plan, "plan.json does not exist"),
     "file-lost": (_lose_file, rf"staging\.order_header cannot be loaded.*{TOPIC}-0-\d+-\d+\.parquet"),
     "file-cut": (_truncate_file, rf"staging\.order_header cannot be loaded.*{TOPIC}-0-\d+-\d+\.parquet"),
