@@ -132,9 +132,11 @@ def _check_states(warehouse: Warehouse, slices: list[str]) -> None:
 
 def _note_hours(warehouse: Warehouse, hours: Mapping[str, list[str]], moved: set[str]) -> None:
     """Notes which hours each slice touched. Those that changed dimensions moved are noted with the last one."""
-    noted = [[slice_id, of_slice] for slice_id, of_slice in sorted(hours.items())]
-    noted[-1][1] = sorted({*noted[-1][1], *moved})
-    warehouse.run_file("ops/slice_hour.sql", hours=json.dumps(noted))
+    last = max(hours)
+    noted = {(slice_id, hour) for slice_id, of_slice in hours.items() for hour in of_slice}
+    pairs = sorted(noted | {(last, hour) for hour in moved})
+    for first in range(0, len(pairs), HOURS_PER_STATEMENT):
+        warehouse.run_file("ops/slice_hour.sql", hours=json.dumps(pairs[first : first + HOURS_PER_STATEMENT]))
 
 
 def compute_hours(warehouse: Warehouse, hours: Iterable[str]) -> None:

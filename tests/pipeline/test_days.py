@@ -98,7 +98,7 @@ def _slice(chain: Chain, slice_id: str, sent: Sent) -> list[str]:
     for topic, value in sent:
         chain.send(0, value, topic=topic)
     chain.run(slice_id)
-    return touched_days(publish.touched_hours(chain.warehouse, slice_id))
+    return touched_days(publish.touched_hours(chain.warehouse, [slice_id]))
 
 
 def _rolled_up(chain: Chain) -> list[str]:

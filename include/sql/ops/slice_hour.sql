@@ -1,15 +1,13 @@
 -- Grain: one row per slice and event hour whose marts its publications computed, now or before. Adds :hours, a JSON
--- list of [slice, [hour, ...]].
+-- list of [slice, hour].
 insert into ops.slice_hour (slice_id, event_hour)
 with
 
 given as (
     select
-        slices.value[0]::varchar as slice_id,
-        hours.value::timestamp_ntz as event_hour
-    from
-        table(flatten(input => parse_json(:hours))) as slices,
-        lateral flatten(input => slices.value[1]) as hours
+        value[0]::varchar as slice_id,
+        value[1]::timestamp_ntz as event_hour
+    from table(flatten(input => parse_json(:hours)))
 ),
 
 final as (
