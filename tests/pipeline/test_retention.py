@@ -1,0 +1,223 @@
+"""Retention on a real chain: what goes, what stays, and that the ledger still adds up."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from madhatter import ledger, retention
+from madhatter.retention import Removed
+from madhatter.settings import Settings, settings
+from tests.pipeline.chain import MODELS, Chain, order
+
+OLD, YOUNG, HELD = "hour-20110104t100000", "hour-20110104t110000", "hour-20110104t120000"
+NOW = datetime.now(UTC)
+PURGED = "select what, removed, size_bytes from ops.purge order by purged_ts, what"
+
+
+@pytest.fixture(autouse=True)
+def config(monkeypatch: pytest.MonkeyPatch, chain: Chain) -> Iterator[Settings]:
+    """Ten days of everything, over the chain's store."""
+    monkeypatch.setenv("MADHATTER_STORE", chain.store)
+    settings.cache_clear()
+    ten = timedelta(days=10)
+    yield replace(settings(), keep_staging=ten, keep_audit_pages=ten, keep_archive=ten, keep_dead_letters=ten)
+    settings.cache_clear()
+
+
+@pytest.fixture
+def three(chain: Chain) -> Chain:
+    """A slice that was committed 11 days ago, one of 9 days ago, and one that has been held for 11 days; each with two
+    orders, two dead letters and an audit page."""
+    for slice_id, days in ((OLD, 11), (YOUNG, 9), (HELD, 11)):
+        for partition in (0, 1):
+            chain.send(partition, order(f"{slice_id}-{partition}"), b'{"event_id": "order:secret-of-a-person"}')
+        chain.staged(slice_id)
+        (chain.folder / "slices" / slice_id / "audit.html").write_text("all rules hold")
+        if slice_id == HELD:
+            ledger.set_state(chain.warehouse, slice_id, "held")
+        else:
+            chain.publish(slice_id)
+        grow_old(chain, slice_id, days)
+    return chain
+
+
+def grow_old(chain: Chain, slice_id: str, days: int) -> None:
+    """Moves all times of a slice into the past."""
+    then = NOW - timedelta(days=days)
+    chain.warehouse.run(
+        "update ops.slice set committed_ts = :then where slice_id = :s and committed_ts is not null",
+        then=then.replace(tzinfo=None),
+        s=slice_id,
+    )
+    chunks = [path.name for path in (chain.folder / "slices" / slice_id).rglob("*.parquet")]
+    archived = [path for name in chunks for path in chain.folder.glob(f"archive/**/{name}")]
+    for path in [*(chain.folder / "slices" / slice_id).rglob("*"), *archived]:
+        if path.is_file():
+            os.utime(path, (then.timestamp(), then.timestamp()))
+
+
+def purge(chain: Chain, config: Settings) -> dict[str, Removed]:
+    """What one run of the DAG removes, by kind."""
+    removed: list[Removed] = []
+    for step in retention.PURGES.values():
+        removed += step(chain.warehouse, config, NOW)
+    retention.record(chain.warehouse, removed, "run")
+    return {one.what: one for one in removed}
+
+
+def staged_rows(chain: Chain, slice_id: str) -> int:
+    tables = (*MODELS, "dead_letter")
+    return sum(
+        chain.warehouse.rows(f"select count(*) as n from staging.{table} where slice_id = :s", s=slice_id)[0]["n"]
+        for table in tables
+    )
+
+
+def stored(chain: Chain, *parts: str) -> list[str]:
+    """The files below a folder of the store."""
+    folder = chain.folder.joinpath(*parts)
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def payloads(chain: Chain) -> dict[str, set[Any]]:
+    """Slice -> payloads of its dead letters."""
+    found: dict[str, set[Any]] = {}
+    for row in chain.warehouse.rows("select slice_id, payload from ops.dead_letter"):
+        found.setdefault(row["slice_id"], set()).add(row["payload"])
+    return found
+
+
+def test_old_committed_slice_leaves_staging_and_store_and_the_ledger_stays_balanced(
+    three: Chain, config: Settings
+) -> None:
+    visible, ledger_before = three.content("core", "marts"), three.content("ops")
+    old_rows, kept_rows = staged_rows(three, OLD), [staged_rows(three, one) for one in (YOUNG, HELD)]
+    kept_files = [stored(three, "slices", one) for one in (YOUNG, HELD)]
+    old_files = stored(three, "slices", OLD)
+
+    removed = purge(three, config)
+
+    assert old_rows == removed["staged rows"].count > 0
+    assert staged_rows(three, OLD) == 0
+    assert [staged_rows(three, one) for one in (YOUNG, HELD)] == kept_rows
+    assert not (three.folder / "slices" / OLD).exists()
+    assert [stored(three, "slices", one) for one in (YOUNG, HELD)] == kept_files
+    assert removed["slice files"].count == len(old_files) - 2
+    assert (removed["audit pages"].count, removed["plans"].count) == (1, 1)
+    assert removed["audit pages"].size_bytes == len("all rules hold")
+    assert three.content("core", "marts") == visible
+    after = three.content("ops")
+    assert {name: rows for name, rows in after.items() if name != "ops.dead_letter"} == {
+        name: rows for name, rows in ledger_before.items() if name != "ops.dead_letter"
+    }
+    assert len(after["ops.dead_letter"]) == len(ledger_before["ops.dead_letter"]) == 4
+    assert three.is_balanced()
+
+
+def test_archive_goes_by_age_but_not_under_a_slice_that_waits(three: Chain, config: Settings) -> None:
+    before = stored(three, "archive")
+    removed = purge(three, config)["archive files"]
+    gone = set(before) - set(stored(three, "archive"))
+    assert gone == {f"sales.orders/{partition}/sales.orders-{partition}-0-2.parquet" for partition in (0, 1)}
+    assert removed.count == len(gone)
+    assert removed.size_bytes
+    assert removed.size_bytes > 0
+
+
+def test_old_dead_letters_lose_what_they_quote_and_stay_counted(three: Chain, config: Settings) -> None:
+    assert all("secret" in text for texts in payloads(three).values() for text in texts)
+    removed = purge(three, config)["dead letter payloads"]
+    assert payloads(three)[OLD] == {None}
+    assert all("secret" in text for text in payloads(three)[YOUNG])
+    assert (removed.count, removed.size_bytes) == (2, 2 * len('{"event_id": "order:secret-of-a-person"}'))
+    assert three.is_balanced()
+
+
+@pytest.mark.parametrize(
+    ("reason", "kept"),
+    [
+        ("lines[0].quantity: 5000000000 is over 2147483647", "lines[0].quantity"),
+        ("Invalid enum value 'me@example.com' - at `channel`", "Invalid enum value ... - at `channel`"),
+        ("not JSON: JSON is malformed: invalid character", "not JSON"),
+        ("empty message", "empty message"),
+    ],
+)
+def test_reason_of_an_old_dead_letter_says_where_but_not_what(
+    chain: Chain, config: Settings, reason: str, kept: str
+) -> None:
+    chain.warehouse.run(
+        "insert into ops.slice (slice_id, state, committed_ts) values ('one', 'committed', '2011-01-04 10:00:00')"
+    )
+    chain.warehouse.run(
+        "insert into ops.dead_letter (slice_id, topic, partition, offset, reason, payload) "
+        "values ('one', 'sales.orders', 0, 0, :reason, 'me@example.com')",
+        reason=reason,
+    )
+    retention.purge_dead_letters(chain.warehouse, config, NOW)
+    assert chain.warehouse.rows("select reason, payload from ops.dead_letter") == [{"reason": kept, "payload": None}]
+
+
+def test_second_run_removes_nothing(three: Chain, config: Settings) -> None:
+    purge(three, config)
+    content = three.content("core", "marts", "ops", "staging")
+    again = purge(three, config)
+    assert {what: one.count for what, one in again.items()} == dict.fromkeys(again, 0)
+    assert three.content("core", "marts", "ops", "staging") == content
+
+
+def test_what_was_removed_is_told_with_its_size(chain: Chain, config: Settings) -> None:
+    chain.warehouse.run("delete from ops.purge")
+    purge(chain, config)
+    kinds = ["archive files", "audit pages", "dead letter payloads", "plans", "slice files", "staged rows"]
+    told = chain.warehouse.rows("select * from ops.purge order by what")
+    assert [row["what"] for row in told] == kinds
+    assert {(row["kept_days"], row["removed"], row["run_id"]) for row in told} == {(10, 0, "run")}
+    assert [row["size_bytes"] for row in told] == [0, 0, 0, 0, 0, None]
+
+
+def test_slice_that_is_computed_again_keeps_what_it_has_just_written(three: Chain, config: Settings) -> None:
+    """It is committed all the while, and its publication reads what it has staged."""
+    three.plan(OLD)
+    three.transform(OLD)
+    three.stage(OLD)
+    rows, files = staged_rows(three, OLD), stored(three, "slices", OLD)
+    removed = purge(three, config)
+    assert (removed["staged rows"].count, removed["slice files"].count) == (0, 0)
+    three.publish(OLD)
+    assert (staged_rows(three, OLD), stored(three, "slices", OLD)) == (rows, files)
+    assert three.is_balanced()
+
+
+def test_slice_without_its_files_is_computed_again_to_the_same_content(three: Chain, config: Settings) -> None:
+    before = three.content("core", "marts", "ops")
+    purge(three, config)
+    three.run(OLD)
+    assert three.content("core", "marts", "ops") == before
+    assert three.is_balanced()
+
+
+def test_plan_outlives_the_files_because_it_pins_what_a_replay_is_enriched_from(three: Chain, config: Settings) -> None:
+    kept = replace(config, keep_archive=timedelta(days=30), keep_audit_pages=timedelta(days=20))
+    purge(three, kept)
+    assert stored(three, "slices", OLD) == ["audit.html", "plan.json"]
+    assert [path.name for path in (three.folder / "slices" / OLD).iterdir() if path.is_dir()] == []
+
+
+def test_folder_that_the_ledger_does_not_know_is_left_alone(chain: Chain, config: Settings) -> None:
+    strange = chain.folder / "slices" / "mine" / "notes.txt"
+    strange.parent.mkdir(parents=True)
+    strange.write_text("keep")
+    os.utime(strange, (0, 0))
+    purge(chain, config)
+    assert strange.exists()
+
+
+def test_store_without_anything_is_no_error(tmp_path: Path, chain: Chain, config: Settings) -> None:
+    purge(chain, replace(config, store=(tmp_path / "nothing").as_uri()))
