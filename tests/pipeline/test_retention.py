@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,30 +13,41 @@ import pytest
 from madhatter import ledger, retention
 from madhatter.retention import Removed
 from madhatter.settings import Settings, settings
-from tests.pipeline.chain import MODELS, Chain, order
+from tests.pipeline.chain import MODELS, Chain, empty_chain, order
+from tests.stand_ins import Snowflake
 
 OLD, YOUNG, HELD = "hour-20110104t100000", "hour-20110104t110000", "hour-20110104t120000"
 NOW = datetime.now(UTC)
-PURGED = "select what, removed, size_bytes from ops.purge order by purged_ts, what"
+SECRET = b'{"event_id": "order:secret-of-a-person"}'
 
 
-@pytest.fixture(autouse=True)
-def config(monkeypatch: pytest.MonkeyPatch, chain: Chain) -> Iterator[Settings]:
+@pytest.fixture
+def config(chain: Chain) -> Settings:
     """Ten days of everything, over the chain's store."""
-    monkeypatch.setenv("MADHATTER_STORE", chain.store)
+    return ten_days(chain)
+
+
+def ten_days(chain: Chain) -> Settings:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MADHATTER_STORE", chain.store)
+        settings.cache_clear()
+        found = settings()
     settings.cache_clear()
     ten = timedelta(days=10)
-    yield replace(settings(), keep_staging=ten, keep_audit_pages=ten, keep_archive=ten, keep_dead_letters=ten)
-    settings.cache_clear()
+    return replace(found, keep_staging=ten, keep_audit_pages=ten, keep_archive=ten, keep_dead_letters=ten)
 
 
 @pytest.fixture
 def three(chain: Chain) -> Chain:
     """A slice that was committed 11 days ago, one of 9 days ago, and one that has been held for 11 days; each with two
     orders, two dead letters and an audit page."""
+    return with_three_slices(chain)
+
+
+def with_three_slices(chain: Chain) -> Chain:
     for slice_id, days in ((OLD, 11), (YOUNG, 9), (HELD, 11)):
         for partition in (0, 1):
-            chain.send(partition, order(f"{slice_id}-{partition}"), b'{"event_id": "order:secret-of-a-person"}')
+            chain.send(partition, order(f"{slice_id}-{partition}"), SECRET)
         chain.staged(slice_id)
         (chain.folder / "slices" / slice_id / "audit.html").write_text("all rules hold")
         if slice_id == HELD:
@@ -46,6 +56,52 @@ def three(chain: Chain) -> Chain:
             chain.publish(slice_id)
         grow_old(chain, slice_id, days)
     return chain
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A chain at a moment. staged, files: by slice; payloads: of dead letters, by slice."""
+
+    content: dict[str, list[str]]
+    staged: dict[str, int]
+    files: dict[str, list[str]]
+    archive: list[str]
+    payloads: dict[str, set[Any]]
+    is_balanced: bool
+
+    @classmethod
+    def of(cls, chain: Chain) -> Seen:
+        return cls(
+            chain.content(),
+            {one: staged_rows(chain, one) for one in (OLD, YOUNG, HELD)},
+            {one: stored(chain, "slices", one) for one in (OLD, YOUNG, HELD)},
+            stored(chain, "archive"),
+            payloads(chain),
+            chain.is_balanced(),
+        )
+
+
+@dataclass(frozen=True)
+class Run:
+    """Before, after one run and after another, and what each of the two removed."""
+
+    before: Seen
+    removed: dict[str, Removed]
+    after: Seen
+    removed_again: dict[str, Removed]
+    after_again: Seen
+
+
+@pytest.fixture(scope="module")
+def run(snowflake: Snowflake, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Two runs over the three slices."""
+    chain = with_three_slices(empty_chain(snowflake.open(), tmp_path_factory.mktemp("store")))
+    config = ten_days(chain)
+    before, removed = Seen.of(chain), purge(chain, config)
+    after, again = Seen.of(chain), purge(chain, config)
+    found = Run(before, removed, after, again, Seen.of(chain))
+    chain.warehouse.close()
+    return found
 
 
 def grow_old(chain: Chain, slice_id: str, days: int) -> None:
@@ -94,50 +150,45 @@ def payloads(chain: Chain) -> dict[str, set[Any]]:
     return found
 
 
-def test_old_committed_slice_leaves_staging_and_store_and_the_ledger_stays_balanced(
-    three: Chain, config: Settings
-) -> None:
-    visible, ledger_before = three.content("core", "marts"), three.content("ops")
-    old_rows, kept_rows = staged_rows(three, OLD), [staged_rows(three, one) for one in (YOUNG, HELD)]
-    kept_files = [stored(three, "slices", one) for one in (YOUNG, HELD)]
-    old_files = stored(three, "slices", OLD)
-
-    removed = purge(three, config)
-
-    assert old_rows == removed["staged rows"].count > 0
-    assert staged_rows(three, OLD) == 0
-    assert [staged_rows(three, one) for one in (YOUNG, HELD)] == kept_rows
-    assert not (three.folder / "slices" / OLD).exists()
-    assert [stored(three, "slices", one) for one in (YOUNG, HELD)] == kept_files
-    assert removed["slice files"].count == len(old_files) - 2
-    assert (removed["audit pages"].count, removed["plans"].count) == (1, 1)
-    assert removed["audit pages"].size_bytes == len("all rules hold")
-    assert three.content("core", "marts") == visible
-    after = three.content("ops")
-    assert {name: rows for name, rows in after.items() if name != "ops.dead_letter"} == {
-        name: rows for name, rows in ledger_before.items() if name != "ops.dead_letter"
-    }
-    assert len(after["ops.dead_letter"]) == len(ledger_before["ops.dead_letter"]) == 4
-    assert three.is_balanced()
+def test_old_committed_slice_leaves_staging_and_store(run: Run) -> None:
+    assert run.before.staged[OLD] == run.removed["staged rows"].count > 0
+    assert (run.after.staged[OLD], run.after.files[OLD]) == (0, [])
+    assert run.removed["slice files"].count == len(run.before.files[OLD]) - 2
+    assert (run.removed["audit pages"].count, run.removed["plans"].count) == (1, 1)
+    assert run.removed["audit pages"].size_bytes == len("all rules hold")
 
 
-def test_archive_goes_by_age_but_not_under_a_slice_that_waits(three: Chain, config: Settings) -> None:
-    before = stored(three, "archive")
-    removed = purge(three, config)["archive files"]
-    gone = set(before) - set(stored(three, "archive"))
+@pytest.mark.parametrize("kept", [YOUNG, HELD])
+def test_young_slice_and_held_slice_keep_what_they_have(run: Run, kept: str) -> None:
+    assert run.after.staged[kept] == run.before.staged[kept] > 0
+    assert run.after.files[kept] == run.before.files[kept] != []
+
+
+def test_ledger_and_what_is_visible_stay_and_the_reconciliation_is_balanced(run: Run) -> None:
+    assert {name for name, rows in run.after.content.items() if rows != run.before.content[name]} == {"ops.dead_letter"}
+    assert len(run.after.content["ops.dead_letter"]) == len(run.before.content["ops.dead_letter"]) == 4
+    assert run.before.is_balanced
+    assert run.after.is_balanced
+
+
+def test_archive_goes_by_age_but_not_under_a_slice_that_waits(run: Run) -> None:
+    gone = set(run.before.archive) - set(run.after.archive)
     assert gone == {f"sales.orders/{partition}/sales.orders-{partition}-0-2.parquet" for partition in (0, 1)}
-    assert removed.count == len(gone)
-    assert removed.size_bytes
-    assert removed.size_bytes > 0
+    assert run.removed["archive files"].count == len(gone)
+    assert (run.removed["archive files"].size_bytes or 0) > 0
 
 
-def test_old_dead_letters_lose_what_they_quote_and_stay_counted(three: Chain, config: Settings) -> None:
-    assert all("secret" in text for texts in payloads(three).values() for text in texts)
-    removed = purge(three, config)["dead letter payloads"]
-    assert payloads(three)[OLD] == {None}
-    assert all("secret" in text for text in payloads(three)[YOUNG])
-    assert (removed.count, removed.size_bytes) == (2, 2 * len('{"event_id": "order:secret-of-a-person"}'))
-    assert three.is_balanced()
+def test_old_dead_letters_lose_what_they_quote_and_stay_counted(run: Run) -> None:
+    assert run.before.payloads == {OLD: {SECRET.decode()}, YOUNG: {SECRET.decode()}}
+    assert run.after.payloads == {OLD: {None}, YOUNG: {SECRET.decode()}}
+    assert run.removed["dead letter payloads"] == Removed(
+        "dead letter payloads", timedelta(days=10), 2, 2 * len(SECRET)
+    )
+
+
+def test_second_run_removes_nothing(run: Run) -> None:
+    assert {what: one.count for what, one in run.removed_again.items()} == dict.fromkeys(run.removed, 0)
+    assert run.after_again == run.after
 
 
 @pytest.mark.parametrize(
@@ -162,14 +213,6 @@ def test_reason_of_an_old_dead_letter_says_where_but_not_what(
     )
     retention.purge_dead_letters(chain.warehouse, config, NOW)
     assert chain.warehouse.rows("select reason, payload from ops.dead_letter") == [{"reason": kept, "payload": None}]
-
-
-def test_second_run_removes_nothing(three: Chain, config: Settings) -> None:
-    purge(three, config)
-    content = three.content("core", "marts", "ops", "staging")
-    again = purge(three, config)
-    assert {what: one.count for what, one in again.items()} == dict.fromkeys(again, 0)
-    assert three.content("core", "marts", "ops", "staging") == content
 
 
 def test_what_was_removed_is_told_with_its_size(chain: Chain, config: Settings) -> None:
