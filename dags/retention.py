@@ -13,8 +13,7 @@ from __future__ import annotations
 from airflow.sdk import DAG, CronTriggerTimetable
 
 from madhatter.policy import DEFAULT_ARGS, page
-from madhatter.retention import Purge
-from madhatter.topics import AlignTopics
+from madhatter.retention import AlignTopics, Purge
 
 with DAG(
     "retention",

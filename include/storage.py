@@ -123,7 +123,7 @@ def files(uri: str) -> Iterator[Stored]:
 def remove_below(uri: str, paths: Iterable[str]) -> None:
     """Removes files below a URI, and the folders below it that this leaves empty. What is gone already is fine."""
     filesystem, root = locate(uri)
-    folders = set()
+    folders: set[str] = set()
     for path in paths:
         remove(join(uri, path))
         folders.update(_parents(path))

@@ -12,10 +12,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, Context
 
+from madhatter.kafka import CONNECTION as KAFKA
 from madhatter.settings import SettingError, Settings, check_retention, settings
 
 if TYPE_CHECKING:
@@ -33,24 +34,37 @@ class Removed:
     size_bytes: int | None = None
 
 
+class AlignTopics(BaseOperator):
+    """Gives the contracts' topics their bounds, where they have others; returns {topic: {setting: value}} of those."""
+
+    def __init__(self, *, kafka_conn_id: str = KAFKA, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.kafka_conn_id = kafka_conn_id
+
+    def execute(self, context: Context) -> dict[str, dict[str, str]]:  # noqa: ARG002
+        from include.contracts.contract import topics
+        from madhatter import bounds, kafka
+
+        _check_settings()
+        changed = bounds.align(kafka.admin(kafka.client_settings(self.kafka_conn_id)), topics())
+        for topic, values in changed.items():
+            self.log.info("%s: %s", topic, ", ".join(f"{name}={value}" for name, value in values.items()))
+        return changed
+
+
 class Purge(BaseOperator):
     """Runs one of PURGES, writes what it removed to ops.purge and returns it, {kind: how many}. Run again it finds
     nothing more to remove."""
 
-    def __init__(self, *, purge: str, **kwargs: object) -> None:
+    def __init__(self, *, purge: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.purge = purge
 
     def execute(self, context: Context) -> dict[str, int]:
-        from airflow.sdk.exceptions import AirflowFailException
-
         from include import storage
         from madhatter import warehouse
 
-        try:
-            check_retention()
-        except SettingError as error:
-            raise AirflowFailException(f"nothing was removed: {error} (docs/settings.md)") from error
+        _check_settings()
         config = settings()
         # A store that is not mounted is empty, too.
         storage.check_reachable(config.store)
@@ -61,6 +75,15 @@ class Purge(BaseOperator):
             size = "" if one.size_bytes is None else f", {one.size_bytes} bytes"
             self.log.info("removed %s %s older than %s days%s", one.count, one.what, one.kept.days, size)
         return {one.what: one.count for one in removed}
+
+
+def _check_settings() -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    try:
+        check_retention()
+    except SettingError as error:
+        raise AirflowFailException(f"nothing was removed or changed: {error} (docs/settings.md)") from error
 
 
 def record(warehouse: Warehouse, removed: Iterable[Removed], run_id: str) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from airflow.sdk import BaseOperator, Context
-
-from madhatter.kafka import CONNECTION, TIMEOUT_S
+from madhatter.kafka import TIMEOUT_S
 from madhatter.settings import kept_in_log, settings
 
 if TYPE_CHECKING:
@@ -19,30 +17,6 @@ if TYPE_CHECKING:
 SEGMENT = timedelta(days=1)
 PIECES = 8
 SMALLEST_SEGMENT = 1 << 20  # Kafka's own limit
-
-
-class AlignTopics(BaseOperator):
-    """Gives the contracts' topics their bounds, where they have others; returns {topic: {setting: value}} of those."""
-
-    def __init__(self, *, kafka_conn_id: str = CONNECTION, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.kafka_conn_id = kafka_conn_id
-
-    def execute(self, context: Context) -> dict[str, dict[str, str]]:  # noqa: ARG002
-        from airflow.sdk.exceptions import AirflowFailException
-
-        from include.contracts.contract import topics
-        from madhatter import kafka
-        from madhatter.settings import SettingError, check_retention
-
-        try:
-            check_retention()
-        except SettingError as error:
-            raise AirflowFailException(f"no topic was changed: {error} (docs/settings.md)") from error
-        changed = align(kafka.admin(kafka.client_settings(self.kafka_conn_id)), topics())
-        for topic, values in changed.items():
-            self.log.info("%s: %s", topic, ", ".join(f"{name}={value}" for name, value in values.items()))
-        return changed
 
 
 def bounds(retention_ms: int) -> dict[str, str]:
