@@ -28,6 +28,7 @@ BATCH = 1_000  # rows a transaction: SQLite has one writer, and the scheduler wa
 def clean_metadata(before: datetime) -> dict[str, int]:
     """Removes rows that are older; returns how many per table that lost some. The newest run of each DAG stays: the
     scheduler goes on from it."""
+    from airflow.models import import_all_models
     from airflow.models.base import Base
     from airflow.utils.db_cleanup import run_cleanup
     from airflow.utils.session import create_session
@@ -38,6 +39,7 @@ def clean_metadata(before: datetime) -> dict[str, int]:
         tables = Base.metadata.sorted_tables
         return {one.name: session.scalar(select(func.count()).select_from(one)) or 0 for one in tables}
 
+    import_all_models()
     with create_session() as session:
         found = counts(session)
     run_cleanup(
