@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -48,6 +49,11 @@ def values(broker: Broker, topic: str) -> dict[str, str]:
     return {name: entry.value for name, entry in future.result().items()}
 
 
+def align(broker: Broker, *topics: str) -> None:
+    """Until the broker has heard of it, some moments after its controller took it."""
+    until(lambda: bounds.align(broker.admin, topics) == {}, "the topics have their bounds")
+
+
 def first(broker: Broker, topic: str) -> int:
     """The oldest offset of partition 0."""
     return kafka.read_log(broker.admin, [topic], datetime.now(UTC))[topic, 0].first
@@ -62,13 +68,17 @@ def send(broker: Broker, topic: str, count: int) -> None:
 
 
 def bytes_on_disk(broker: Broker, topic: str) -> int:
-    """Of partition 0. A removed segment's file is renamed at once and goes after a minute."""
+    """Of partition 0. A removed segment's file is renamed, maybe while we look, and goes after a minute."""
     folder: Path = broker.folder / "data" / f"{topic}-0"
-    return sum(file.stat().st_size for file in folder.glob("*.log"))
+    size = 0
+    for file in folder.glob("*.log"):
+        with contextlib.suppress(FileNotFoundError):
+            size += file.stat().st_size
+    return size
 
 
 def test_topic_keeps_what_its_contract_says_but_no_longer_than_the_environment(impatient: Broker) -> None:
-    bounds.align(impatient.admin, [ORDERS, READINGS])
+    align(impatient, ORDERS, READINGS)
     orders, readings = values(impatient, ORDERS), values(impatient, READINGS)
     assert (orders["retention.ms"], readings["retention.ms"]) == (str(30 * DAY_MS), str(7 * DAY_MS))
     assert orders["retention.bytes"] == readings["retention.bytes"] == "-1"
@@ -80,8 +90,7 @@ def test_topic_keeps_what_its_contract_says_but_no_longer_than_the_environment(i
 def test_changed_setting_reaches_topics_that_are_there_and_nothing_else_is_touched(
     impatient: Broker, environment: pytest.MonkeyPatch
 ) -> None:
-    bounds.align(impatient.admin, [ORDERS])
-    assert bounds.align(impatient.admin, [ORDERS]) == {}
+    align(impatient, ORDERS)
     environment.setenv("MADHATTER_KEEP_LOG_DAYS", "3")
     settings.cache_clear()
     assert bounds.align(impatient.admin, [ORDERS]) == {ORDERS: {"retention.ms": str(3 * DAY_MS)}}
@@ -93,12 +102,12 @@ def test_log_that_is_bounded_by_size_loses_its_oldest_segments_only(
     environment.setenv("MADHATTER_KEEP_LOG_DAYS", "0")
     environment.setenv("MADHATTER_KEEP_LOG_MB", "2")
     settings.cache_clear()
-    bounds.align(impatient.admin, [ORDERS])
+    align(impatient, ORDERS)
     assert values(impatient, ORDERS)["retention.ms"] == "-1"
     send(impatient, ORDERS, 60)
+    until(lambda: first(impatient, ORDERS) > 0, "the oldest have gone")
     until(lambda: bytes_on_disk(impatient, ORDERS) <= 3 * MB, "6 MB have become 2 and a segment")
-    kept = 60 - first(impatient, ORDERS)
-    assert 2 * MB - 100_000 <= kept * 100_000 <= 3 * MB
+    assert (60 - first(impatient, ORDERS)) * 100_000 > 2 * MB - 100_000
 
 
 def test_log_that_is_bounded_by_time_loses_what_is_older(impatient: Broker) -> None:
@@ -106,4 +115,4 @@ def test_log_that_is_bounded_by_time_loses_what_is_older(impatient: Broker) -> N
     send(impatient, READINGS, 3)
     bounds.set_bounds(impatient.admin, {READINGS: {"retention.ms": "1000"}})
     until(lambda: first(impatient, READINGS) == 3, "all three have expired")
-    assert bytes_on_disk(impatient, READINGS) == 0
+    until(lambda: bytes_on_disk(impatient, READINGS) == 0, "their file is gone")
