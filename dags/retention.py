@@ -22,6 +22,7 @@ with DAG(
     catchup=False,
     is_paused_upon_creation=False,
     max_active_runs=1,
+    max_active_tasks=1,  # an hour that is due at the same time finds workers
     default_args=DEFAULT_ARGS,
     tags=["platform", "day"],
 ):
