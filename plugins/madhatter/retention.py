@@ -21,6 +21,7 @@ from madhatter.settings import SettingError, Settings, check_retention, settings
 
 if TYPE_CHECKING:
     from include.storage import Stored
+    from madhatter.slices import Place
     from madhatter.warehouse import Warehouse
 
 
@@ -156,19 +157,39 @@ def purge_slices(warehouse: Warehouse, config: Settings, now: datetime) -> list[
 
 
 def purge_archive(warehouse: Warehouse, config: Settings, now: datetime) -> list[Removed]:
-    """Raw bytes that were written so long ago, unless a slice that is not committed owns their offsets."""
+    """Raw bytes of slices that were committed so long ago, unless a slice that is not committed owns their offsets. The
+    ledger says how old they are: a move to another storage class makes a file young again."""
     from include import storage
 
-    waiting: dict[tuple[str, int], list[tuple[int, int]]] = defaultdict(list)
+    before = now - config.keep_archive
+    old: dict[Place, int] = {
+        (row["topic"], row["partition"]): row["end_offset"]
+        for row in warehouse.rows(
+            "select topic, partition, max(end_offset) as end_offset from ops.slice_partition "
+            "inner join ops.slice on slice_partition.slice_id = slice.slice_id "
+            "where slice.state = 'committed' and slice.committed_ts < :before group by topic, partition",
+            before=_naive(before),
+        )
+    }
+    waiting: dict[Place, list[tuple[int, int]]] = defaultdict(list)
     for row in warehouse.rows(
         "select topic, partition, start_offset, end_offset from ops.slice_partition "
         "inner join ops.slice on slice_partition.slice_id = slice.slice_id "
         "where slice.state <> 'committed' and end_offset > start_offset"
     ):
         waiting[row["topic"], row["partition"]].append((row["start_offset"], row["end_offset"]))
-    root, before = storage.join(config.store, "archive"), now - config.keep_archive
-    old = [file for file in storage.files(root) if file.modified_ts < before and not _is_wanted(file, waiting)]
-    return [_remove(root, "archive files", config.keep_archive, old)]
+
+    def is_old(file: Stored) -> bool:
+        chunk = _chunk(file.path)
+        if chunk is None:
+            return file.modified_ts < before
+        place, start, end = chunk
+        return end <= old.get(place, -1) and not any(
+            start < past_last and first < end for first, past_last in waiting[place]
+        )
+
+    root = storage.join(config.store, "archive")
+    return [_remove(root, "archive files", config.keep_archive, [f for f in storage.files(root) if is_old(f)])]
 
 
 def purge_dead_letters(warehouse: Warehouse, config: Settings, now: datetime) -> list[Removed]:
@@ -207,16 +228,15 @@ def _remove(root: str, what: str, kept: timedelta, files: list[Stored]) -> Remov
     return Removed(what, kept, len(files), sum(file.size_bytes for file in files))
 
 
-def _is_wanted(file: Stored, waiting: dict[tuple[str, int], list[tuple[int, int]]]) -> bool:
-    """Whether one of the waiting ranges has offsets of the file, whose path is <topic>/<partition>/<chunk>.parquet.
-    What is no chunk's file, such as what a killed writer left, nobody wants."""
+def _chunk(path: str) -> tuple[Place, int, int] | None:
+    """Partition, first and past-last offset of <topic>/<partition>/<chunk>.parquet; None for what is no chunk's file,
+    such as what a killed writer left."""
     try:
-        topic, partition, name = file.path.split("/")
+        topic, partition, name = path.split("/")
         start, end = map(int, name.removesuffix(".parquet").rsplit("-", 2)[1:])
-        ranges = waiting.get((topic, int(partition)), [])
+        return (topic, int(partition)), start, end
     except ValueError:
-        return False
-    return any(start < past_last and first < end for first, past_last in ranges)
+        return None
 
 
 def _committed(warehouse: Warehouse) -> dict[str, datetime]:

@@ -38,24 +38,23 @@ def ten_days(chain: Chain) -> Settings:
 
 
 @pytest.fixture
-def three(chain: Chain) -> Chain:
-    """A slice that was committed 11 days ago, one of 9 days ago, and one that has been held for 11 days; each with two
-    orders, two dead letters and an audit page."""
-    return with_three_slices(chain)
-
-
-def with_three_slices(chain: Chain) -> Chain:
-    for slice_id, days in ((OLD, 11), (YOUNG, 9), (HELD, 11)):
-        for partition in (0, 1):
-            chain.send(partition, order(f"{slice_id}-{partition}"), SECRET)
-        chain.staged(slice_id)
-        (chain.folder / "slices" / slice_id / "audit.html").write_text("all rules hold")
-        if slice_id == HELD:
-            ledger.set_state(chain.warehouse, slice_id, "held")
-        else:
-            chain.publish(slice_id)
-        grow_old(chain, slice_id, days)
+def one(chain: Chain) -> Chain:
+    """A slice that was committed 11 days ago."""
+    add_slice(chain, OLD, 11)
     return chain
+
+
+def add_slice(chain: Chain, slice_id: str, days: int) -> None:
+    """Two orders, two dead letters and an audit page, so many days old; held or committed."""
+    for partition in (0, 1):
+        chain.send(partition, order(f"{slice_id}-{partition}"), SECRET)
+    chain.staged(slice_id)
+    (chain.folder / "slices" / slice_id / "audit.html").write_text("all rules hold")
+    if slice_id == HELD:
+        ledger.set_state(chain.warehouse, slice_id, "held")
+    else:
+        chain.publish(slice_id)
+    grow_old(chain, slice_id, days)
 
 
 @dataclass(frozen=True)
@@ -94,8 +93,10 @@ class Run:
 
 @pytest.fixture(scope="module")
 def run(snowflake: Snowflake, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Two runs over the three slices."""
-    chain = with_three_slices(empty_chain(snowflake.open(), tmp_path_factory.mktemp("store")))
+    """Two runs over a slice that was committed 11 days ago, one of 9 days ago, and one that has been held for 11."""
+    chain = empty_chain(snowflake.open(), tmp_path_factory.mktemp("store"))
+    for slice_id, days in ((OLD, 11), (YOUNG, 9), (HELD, 11)):
+        add_slice(chain, slice_id, days)
     config = ten_days(chain)
     before, removed = Seen.of(chain), purge(chain, config)
     after, again = Seen.of(chain), purge(chain, config)
@@ -105,16 +106,15 @@ def run(snowflake: Snowflake, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def grow_old(chain: Chain, slice_id: str, days: int) -> None:
-    """Moves all times of a slice into the past."""
+    """Moves all times of a slice into the past. The archive's files stay young, as a move to another storage class
+    leaves them."""
     then = NOW - timedelta(days=days)
     chain.warehouse.run(
         "update ops.slice set committed_ts = :then where slice_id = :s and committed_ts is not null",
         then=then.replace(tzinfo=None),
         s=slice_id,
     )
-    chunks = [path.name for path in (chain.folder / "slices" / slice_id).rglob("*.parquet")]
-    archived = [path for name in chunks for path in chain.folder.glob(f"archive/**/{name}")]
-    for path in [*(chain.folder / "slices" / slice_id).rglob("*"), *archived]:
+    for path in (chain.folder / "slices" / slice_id).rglob("*"):
         if path.is_file():
             os.utime(path, (then.timestamp(), then.timestamp()))
 
@@ -225,32 +225,32 @@ def test_what_was_removed_is_told_with_its_size(chain: Chain, config: Settings) 
     assert [row["size_bytes"] for row in told] == [0, 0, 0, 0, 0, None]
 
 
-def test_slice_that_is_computed_again_keeps_what_it_has_just_written(three: Chain, config: Settings) -> None:
+def test_slice_that_is_computed_again_keeps_what_it_has_just_written(one: Chain, config: Settings) -> None:
     """It is committed all the while, and its publication reads what it has staged."""
-    three.plan(OLD)
-    three.transform(OLD)
-    three.stage(OLD)
-    rows, files = staged_rows(three, OLD), stored(three, "slices", OLD)
-    removed = purge(three, config)
+    one.plan(OLD)
+    one.transform(OLD)
+    one.stage(OLD)
+    rows, files = staged_rows(one, OLD), stored(one, "slices", OLD)
+    removed = purge(one, config)
     assert (removed["staged rows"].count, removed["slice files"].count) == (0, 0)
-    three.publish(OLD)
-    assert (staged_rows(three, OLD), stored(three, "slices", OLD)) == (rows, files)
-    assert three.is_balanced()
+    one.publish(OLD)
+    assert (staged_rows(one, OLD), stored(one, "slices", OLD)) == (rows, files)
+    assert one.is_balanced()
 
 
-def test_slice_without_its_files_is_computed_again_to_the_same_content(three: Chain, config: Settings) -> None:
-    before = three.content("core", "marts", "ops")
-    purge(three, config)
-    three.run(OLD)
-    assert three.content("core", "marts", "ops") == before
-    assert three.is_balanced()
+def test_slice_without_its_files_is_computed_again_to_the_same_content(one: Chain, config: Settings) -> None:
+    before = one.content("core", "marts", "ops")
+    purge(one, config)
+    one.run(OLD)
+    assert one.content("core", "marts", "ops") == before
+    assert one.is_balanced()
 
 
-def test_plan_outlives_the_files_because_it_pins_what_a_replay_is_enriched_from(three: Chain, config: Settings) -> None:
+def test_plan_outlives_the_files_because_it_pins_what_a_replay_is_enriched_from(one: Chain, config: Settings) -> None:
     kept = replace(config, keep_archive=timedelta(days=30), keep_audit_pages=timedelta(days=20))
-    purge(three, kept)
-    assert stored(three, "slices", OLD) == ["audit.html", "plan.json"]
-    assert [path.name for path in (three.folder / "slices" / OLD).iterdir() if path.is_dir()] == []
+    purge(one, kept)
+    assert stored(one, "slices", OLD) == ["audit.html", "plan.json"]
+    assert [path.name for path in (one.folder / "slices" / OLD).iterdir() if path.is_dir()] == []
 
 
 def test_folder_that_the_ledger_does_not_know_is_left_alone(chain: Chain, config: Settings) -> None:
@@ -260,6 +260,16 @@ def test_folder_that_the_ledger_does_not_know_is_left_alone(chain: Chain, config
     os.utime(strange, (0, 0))
     purge(chain, config)
     assert strange.exists()
+
+
+def test_what_a_killed_writer_left_in_the_archive_goes_by_its_own_age(chain: Chain, config: Settings) -> None:
+    parts = [chain.folder / "archive" / "sales.orders" / "0" / name for name in (".old.part", ".young.part")]
+    for path in parts:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    os.utime(parts[0], (0, 0))
+    purge(chain, config)
+    assert [path.exists() for path in parts] == [False, True]
 
 
 def test_store_without_anything_is_no_error(tmp_path: Path, chain: Chain, config: Settings) -> None:
