@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
 from madhatter import ledger, retention
-from madhatter.retention import Removed
+from madhatter.retention import AlignTopics, Purge, Removed
 from madhatter.settings import Settings, settings
 from tests.pipeline.chain import MODELS, Chain, empty_chain, order
 from tests.stand_ins import Snowflake
@@ -270,6 +271,18 @@ def test_what_a_killed_writer_left_in_the_archive_goes_by_its_own_age(chain: Cha
     os.utime(parts[0], (0, 0))
     purge(chain, config)
     assert [path.exists() for path in parts] == [False, True]
+
+
+@pytest.mark.parametrize("task", [Purge(task_id="one", purge="staging"), AlignTopics(task_id="two")])
+def test_settings_that_do_not_fit_together_remove_nothing(task: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MADHATTER_STORE", "file:///store")
+    monkeypatch.setenv("MADHATTER_KEEP_ARCHIVE_DAYS", "1")
+    settings.cache_clear()
+    with pytest.raises(
+        AirflowFailException, match=r"nothing was removed or changed: .* keep it longer \(docs/settings"
+    ):
+        task.execute({})
+    settings.cache_clear()
 
 
 def test_store_without_anything_is_no_error(tmp_path: Path, chain: Chain, config: Settings) -> None:
