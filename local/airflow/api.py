@@ -52,6 +52,16 @@ class AirflowApi:
         found: dict[str, Any] = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{urllib.parse.quote(run_id)}")
         return found
 
+    def knows(self, dag_id: str, run_id: str) -> bool:
+        """Whether there is a run with this id."""
+        try:
+            self.run(dag_id, run_id)
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                return False
+            raise
+        return True
+
     def runs(self, dag_id: str = "~", **filters: str) -> list[dict[str, Any]]:
         """Runs of a DAG, or of all; filters as the API names them, such as state."""
         text = urllib.parse.urlencode({"limit": 500, **filters})

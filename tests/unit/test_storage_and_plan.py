@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,27 @@ def test_written_table_is_read_again_from_its_uri(tmp_path: Path) -> None:
     size = storage.write_table(uri, table)
     path = tmp_path / "a" / "b.parquet"
     assert (pq.read_table(path), path.stat().st_size) == (table, size)
+
+
+def test_files_below_a_uri_are_told_with_size_and_time(tmp_path: Path) -> None:
+    path = tmp_path / "store" / "a b" / "c.txt"
+    path.parent.mkdir(parents=True)
+    path.write_text("four")
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    expected = [storage.Stored("a b/c.txt", 4, datetime(2001, 9, 9, 1, 46, 40, tzinfo=UTC))]
+    root = (tmp_path / "store").as_uri()
+    assert list(storage.files(root)) == list(storage.files(f"{root}/")) == expected
+    assert list(storage.files(f"{root}/nothing")) == []
+
+
+def test_removed_files_take_their_empty_folders_with_them(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    for name in ("a/b/one", "a/two", "c/three", "c/four"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    storage.remove_below(root.as_uri(), ["a/b/one", "a/two", "c/three", "gone/before"])
+    assert [file.path for file in storage.files(root.as_uri())] == ["c/four"]
+    assert [path.name for path in root.iterdir()] == ["c"]
 
 
 def test_second_write_replaces_the_file(tmp_path: Path) -> None:
