@@ -165,7 +165,7 @@ def _is_history_visible(instance: Instance) -> bool:
     committed = query(instance, "select slice_id from ops.slice where kind = 'backfill' and state = 'committed'")
     if not committed:
         return False
-    from madhatter.planning import backfill_id  # takes more than a second
+    from madhatter.backfill import backfill_id  # takes more than a second
 
     return backfill_id(HISTORY_RUN) in {row["slice_id"] for row in committed}
 

@@ -77,11 +77,7 @@ def _slices(warehouse: Warehouse, which: str, **parameters: Any) -> list[Slice]:
 
 def last_claims(warehouse: Warehouse) -> dict[Place, Claim]:
     """The newest claim of every partition, whatever became of its slice."""
-    rows = warehouse.rows(
-        "select * from ops.slice_partition "
-        "qualify row_number() over ("
-        "partition by topic, partition order by end_offset desc, start_offset desc, leader_epoch desc) = 1"
-    )
+    rows = warehouse.rows_of_file("ops/last_claims.sql")
     return {(claim.topic, claim.partition): claim for claim in map(_claim, rows)}
 
 

@@ -102,53 +102,53 @@ def record(warehouse: Warehouse, removed: Iterable[Removed], run_id: str) -> Non
 
 
 def purge_staging(warehouse: Warehouse, config: Settings, now: datetime) -> list[Removed]:
-    """Staged rows of slices that are committed and that nothing has written to since."""
+    """Staged rows of loads whose slices are committed and that nothing has written to since."""
     from include import storage
-    from include.beam.plan import slice_folder
+    from include.beam.plan import load_folder
     from include.contracts.contract import models
 
     before = now - config.keep_staging
     tables = [*(model.table.name for model in models()), "dead_letter"]
-    ids = " union ".join(f"select slice_id from staging.{table}" for table in tables)
+    ids = " union ".join(f"select load_id, slice_id from staging.{table}" for table in tables)
     found = warehouse.rows(
-        f"select distinct staged.slice_id from ({ids}) as staged "
-        "inner join ops.slice on staged.slice_id = slice.slice_id "
-        "where slice.state = 'committed' and slice.committed_ts < :before",
+        f"select staged.load_id from ({ids}) as staged inner join ops.slice on staged.slice_id = slice.slice_id "
+        "group by staged.load_id having min(iff(slice.state = 'committed' and slice.published_ts < :before, 1, 0)) = 1",
         before=_naive(before),
     )
     old = [
-        row["slice_id"]
+        row["load_id"]
         for row in found
-        if all(file.modified_ts < before for file in storage.files(slice_folder(config.store, row["slice_id"])))
+        if all(file.modified_ts < before for file in storage.files(load_folder(config.store, row["load_id"])))
     ]
     count = 0
     for table in tables if old else ():
         # One table at a time, in the order of `stage`: whoever stages meanwhile waits for one statement at most.
         count += warehouse.run(
             f"delete from staging.{table} "
-            "where slice_id in (select value::varchar from table(flatten(input => parse_json(:ids))))",
+            "where load_id in (select value::varchar from table(flatten(input => parse_json(:ids))))",
             ids=json.dumps(sorted(old)),
         )
     return [Removed("staged rows", config.keep_staging, count)]
 
 
 def purge_slices(warehouse: Warehouse, config: Settings, now: datetime) -> list[Removed]:
-    """What committed slices have in the store: what was staged and its manifest, the audit's page, and the plan, which
-    pins what a replay is enriched from and so stays as long as the archive."""
+    """What loads of committed slices have in the store: what was staged, the manifest, the audit's page, the plan."""
     from include import storage
 
     keep = {"audit.html": ("audit pages", config.keep_audit_pages), "plan.json": ("plans", config.keep_archive)}
     other = ("slice files", config.keep_staging)
-    root = storage.join(config.store, "slices")
+    root = storage.join(config.store, "loads")
     folders: dict[str, list[Stored]] = defaultdict(list)
     for file in storage.files(root):
         folders[file.path.partition("/")[0]].append(file)
     committed = _committed(warehouse)
     gone: dict[tuple[str, timedelta], list[Stored]] = {kind: [] for kind in (other, *keep.values())}
-    for slice_id, files in folders.items():
-        if slice_id not in committed:
+    for load_id, files in folders.items():
+        is_replay = load_id.startswith("replay-")
+        if load_id not in committed and not is_replay:
             continue
-        age = now - max([committed[slice_id], *(file.modified_ts for file in files)])
+        touched = [file.modified_ts for file in files]
+        age = now - max(touched if is_replay else [committed[load_id], *touched])
         for file in files:
             kind = keep.get(file.path.partition("/")[2], other)
             if age > kind[1]:
@@ -240,8 +240,8 @@ def _chunk(path: str) -> tuple[Place, int, int] | None:
 
 
 def _committed(warehouse: Warehouse) -> dict[str, datetime]:
-    rows = warehouse.rows("select slice_id, committed_ts from ops.slice where state = 'committed'")
-    return {row["slice_id"]: row["committed_ts"].replace(tzinfo=UTC) for row in rows}
+    rows = warehouse.rows("select slice_id, published_ts from ops.slice where state = 'committed'")
+    return {row["slice_id"]: row["published_ts"].replace(tzinfo=UTC) for row in rows}
 
 
 def _naive(moment: datetime) -> datetime:

@@ -50,7 +50,7 @@ def add_slice(chain: Chain, slice_id: str, days: int) -> None:
     for partition in (0, 1):
         chain.send(partition, order(f"{slice_id}-{partition}"), SECRET)
     chain.staged(slice_id)
-    (chain.folder / "slices" / slice_id / "audit.html").write_text("all rules hold")
+    (chain.folder / "loads" / slice_id / "audit.html").write_text("all rules hold")
     if slice_id == HELD:
         ledger.set_state(chain.warehouse, slice_id, "held")
     else:
@@ -74,7 +74,7 @@ class Seen:
         return cls(
             chain.content(),
             {one: staged_rows(chain, one) for one in (OLD, YOUNG, HELD)},
-            {one: stored(chain, "slices", one) for one in (OLD, YOUNG, HELD)},
+            {one: stored(chain, "loads", one) for one in (OLD, YOUNG, HELD)},
             stored(chain, "archive"),
             payloads(chain),
             chain.is_balanced(),
@@ -111,11 +111,12 @@ def grow_old(chain: Chain, slice_id: str, days: int) -> None:
     leaves them."""
     then = NOW - timedelta(days=days)
     chain.warehouse.run(
-        "update ops.slice set committed_ts = :then where slice_id = :s and committed_ts is not null",
+        "update ops.slice set committed_ts = :then, published_ts = :then "
+        "where slice_id = :s and committed_ts is not null",
         then=then.replace(tzinfo=None),
         s=slice_id,
     )
-    for path in (chain.folder / "slices" / slice_id).rglob("*"):
+    for path in (chain.folder / "loads" / slice_id).rglob("*"):
         if path.is_file():
             os.utime(path, (then.timestamp(), then.timestamp()))
 
@@ -132,7 +133,7 @@ def purge(chain: Chain, config: Settings) -> dict[str, Removed]:
 def staged_rows(chain: Chain, slice_id: str) -> int:
     tables = (*MODELS, "dead_letter")
     return sum(
-        chain.warehouse.rows(f"select count(*) as n from staging.{table} where slice_id = :s", s=slice_id)[0]["n"]
+        chain.warehouse.rows(f"select count(*) as n from staging.{table} where load_id = :s", s=slice_id)[0]["n"]
         for table in tables
     )
 
@@ -231,11 +232,11 @@ def test_slice_that_is_computed_again_keeps_what_it_has_just_written(one: Chain,
     one.plan(OLD)
     one.transform(OLD)
     one.stage(OLD)
-    rows, files = staged_rows(one, OLD), stored(one, "slices", OLD)
+    rows, files = staged_rows(one, OLD), stored(one, "loads", OLD)
     removed = purge(one, config)
     assert (removed["staged rows"].count, removed["slice files"].count) == (0, 0)
     one.publish(OLD)
-    assert (staged_rows(one, OLD), stored(one, "slices", OLD)) == (rows, files)
+    assert (staged_rows(one, OLD), stored(one, "loads", OLD)) == (rows, files)
     assert one.is_balanced()
 
 
@@ -250,12 +251,25 @@ def test_slice_without_its_files_is_computed_again_to_the_same_content(one: Chai
 def test_plan_outlives_the_files_because_it_pins_what_a_replay_is_enriched_from(one: Chain, config: Settings) -> None:
     kept = replace(config, keep_archive=timedelta(days=30), keep_audit_pages=timedelta(days=20))
     purge(one, kept)
-    assert stored(one, "slices", OLD) == ["audit.html", "plan.json"]
-    assert [path.name for path in (one.folder / "slices" / OLD).iterdir() if path.is_dir()] == []
+    assert stored(one, "loads", OLD) == ["audit.html", "plan.json"]
+    assert [path.name for path in (one.folder / "loads" / OLD).iterdir() if path.is_dir()] == []
+
+
+def test_what_a_replay_has_staged_goes_when_it_is_old(one: Chain, config: Settings) -> None:
+    (load,) = one.replay("archive")
+    assert staged_rows(one, load["load_id"]) == 4
+    assert purge(one, config)["staged rows"].count == 4, "of the slice's own load, which is old"
+    grow_old(one, OLD, 11)
+    grow_old(one, load["load_id"], 11)
+    before = one.content("core", "marts", "ops")
+    purge(one, config)
+    assert staged_rows(one, load["load_id"]) == 0
+    assert stored(one, "loads", load["load_id"]) == []
+    assert one.content("core", "marts", "ops") == before
 
 
 def test_folder_that_the_ledger_does_not_know_is_left_alone(chain: Chain, config: Settings) -> None:
-    strange = chain.folder / "slices" / "mine" / "notes.txt"
+    strange = chain.folder / "loads" / "mine" / "notes.txt"
     strange.parent.mkdir(parents=True)
     strange.write_text("keep")
     os.utime(strange, (0, 0))
