@@ -124,7 +124,9 @@ class RollUpDays(BaseOperator):
         from madhatter import publish, warehouse
 
         today = datetime.now(UTC).date().isoformat()
-        hours = [hour for load in self.loads for hour in load["hours"]]
+        # Of a mapped group with one instance Airflow hands over the value itself.
+        loads = [self.loads] if isinstance(self.loads, dict) else self.loads
+        hours = [hour for load in loads for hour in load["hours"]]
         days = [one for one in warehouse.touched_days(hours) if one < today]
         with warehouse.session(context) as session:
             if days:

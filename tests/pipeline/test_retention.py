@@ -257,8 +257,8 @@ def test_plan_outlives_the_files_because_it_pins_what_a_replay_is_enriched_from(
 
 def test_what_a_replay_has_staged_goes_when_it_is_old(one: Chain, config: Settings) -> None:
     (load,) = one.replay("archive")
-    assert staged_rows(one, load["load_id"]) == 4
-    assert purge(one, config)["staged rows"].count == 4, "of the slice's own load, which is old"
+    assert staged_rows(one, load["load_id"]) == 6
+    assert purge(one, config)["staged rows"].count == 6, "of the slice's own load, which is old"
     grow_old(one, OLD, 11)
     grow_old(one, load["load_id"], 11)
     before = one.content("core", "marts", "ops")
