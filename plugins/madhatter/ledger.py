@@ -44,10 +44,14 @@ def find(warehouse: Warehouse, slice_id: str) -> Slice | None:
 
 
 def committed(warehouse: Warehouse, start: datetime, end: datetime) -> list[Slice]:
-    """The committed slices with offsets whose windows overlap [start, end), UTC, in the order of first commits."""
+    """The committed slices with events whose windows overlap [start, end), UTC, in the order of first commits."""
     window = {"start": start.astimezone(UTC).replace(tzinfo=None), "end": end.astimezone(UTC).replace(tzinfo=None)}
-    which = "state = 'committed' and window_start < :end and window_end > :start"
-    return [one for one in _slices(warehouse, which, **window) if one.offsets]
+    return _slices(
+        warehouse,
+        "state = 'committed' and window_start < :end and window_end > :start "
+        "and slice_id in (select part.slice_id from ops.slice_partition as part where part.delivered > 0)",
+        **window,
+    )
 
 
 def _slices(warehouse: Warehouse, which: str, **parameters: Any) -> list[Slice]:

@@ -85,6 +85,22 @@ def test_replay_of_one_slice_among_others_gives_identical_content(chain: Chain, 
     assert chain.content() == before
 
 
+def test_replay_leaves_out_a_gap_that_was_written_into_the_ledger_by_hand(chain: Chain) -> None:
+    fill(chain)
+    chain.warehouse.run(
+        "insert into ops.slice (slice_id, kind, window_start, window_end, state) "
+        "values ('gap-1', 'backfill', '2011-01-04 10:10', '2011-01-04 10:10', 'committed')"
+    )
+    chain.warehouse.run(
+        "insert into ops.slice_partition (slice_id, topic, partition, start_offset, end_offset, delivered, holes) "
+        "values ('gap-1', 'sales.orders', 0, 8, 10, 0, 2)"
+    )
+    before = chain.content()
+    (load,) = chain.replay("archive")
+    assert load["slices"] == list(SLICES)
+    assert chain.content() == before
+
+
 def test_replay_brings_back_what_was_lost_in_core_and_marts(chain: Chain) -> None:
     fill(chain)
     before = chain.content()
