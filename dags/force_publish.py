@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from airflow.sdk import DAG, Param, task
 
-from madhatter.announce import AnnounceCorrections, AnnounceHours, RollUpDays
+from madhatter.announce import AnnounceHours
+from madhatter.days import AnnounceCorrections, RollUpDays
 from madhatter.force import ForcePublish
 from madhatter.policy import DEFAULT_ARGS, page
 
@@ -44,9 +45,9 @@ with DAG(
     tags=["retail", "decision"],
 ):
     publish = ForcePublish(task_id="publish")
-    announce = AnnounceHours(task_id="announce", slice=publish.output)
-    correct = AnnounceCorrections(task_id="correct", slice=publish.output)
-    roll_up = RollUpDays(task_id="roll_up", slice=publish.output)
+    announce = AnnounceHours(task_id="announce", load=publish.output)
+    correct = AnnounceCorrections(task_id="correct", load=publish.output)
+    roll_up = RollUpDays(task_id="roll_up", loads=[publish.output])
 
     @task.branch
     def by_kind(kind: str) -> list[str]:

@@ -1,23 +1,28 @@
-"""Backfill: everything that arrived before now and that nobody has claimed, as one slice; then the days it touches.
+"""Backfill: everything that arrived and that nobody has claimed, or published slices once more; then their days.
 
-Reads   topics in include/contracts, from the last claimed offsets to the newest.
-Writes  what `retail_hourly` writes, and the day marts of all days that the slice touches and that are over.
+Reads   the parameters `mode`, `from`, `to` and `source`. catch_up: the topics in include/contracts, from the last
+        claimed offsets to the newest, or to what arrived before `to`. replay: the committed slices of a window, from
+        the log or from the archive.
+Writes  what `retail_hourly` writes, and the day marts of all days that are touched and over.
 
-On failure  clear the failed task, or from `plan` to compute the slice again: it keeps its offsets. Run it for history
-            that was sent to the log before the platform's start, or to catch up after a long outage.
+On failure  clear the failed tasks: loads that are published stay so, and a load computed again gives the same content.
+            Run it for history that was sent to the log before the platform's start, to catch up after a long outage
+            (catch_up), or to compute a window anew (replay). A load waits for a live hour that is on its way.
 """
 
 from __future__ import annotations
 
-from airflow.sdk import DAG
+from typing import Any
 
-from madhatter.announce import RollUpDays
-from madhatter.audit import AuditSlice
-from madhatter.dataflow import LaunchPipeline
-from madhatter.planning import PlanSlice
+from airflow.sdk import DAG, Param, task_group
+
+from madhatter.audit import AuditLoad
+from madhatter.backfill import AfterLiveHours, PlanBackfill
+from madhatter.dataflow import TransformLoad
+from madhatter.days import RollUpDays
 from madhatter.policy import DEFAULT_ARGS, page
-from madhatter.publish import PublishSlice
-from madhatter.staging import StageSlice
+from madhatter.publish import PublishLoad
+from madhatter.staging import StageLoad
 
 with DAG(
     "retail_backfill",
@@ -25,20 +30,52 @@ with DAG(
     schedule=None,
     is_paused_upon_creation=False,
     max_active_runs=1,
-    default_args=DEFAULT_ARGS,
+    # Of one load after the other each step runs once at a time: live hours need the workers too.
+    default_args={**DEFAULT_ARGS, "max_active_tis_per_dagrun": 1},
+    params={
+        "mode": Param(
+            "catch_up",
+            type="string",
+            enum=["catch_up", "replay"],
+            title="Mode",
+            description="catch_up: what arrived and nobody has read yet. replay: what is published already, once more.",
+        ),
+        "from": Param(
+            None,
+            type=["null", "string"],
+            format="date-time",
+            title="From",
+            description="replay: when the first event to replay arrived (UTC). A slice is replayed as a whole.",
+        ),
+        "to": Param(
+            None,
+            type=["null", "string"],
+            format="date-time",
+            title="To",
+            description="replay: the end of the window (UTC), not beyond what is published. catch_up: now, when empty.",
+        ),
+        "source": Param(
+            "kafka",
+            type="string",
+            enum=["kafka", "archive"],
+            title="Source",
+            description="replay: the log, or the archive, which has what has left the log.",
+        ),
+    },
     tags=["retail", "backfill"],
 ):
-    plan = PlanSlice(task_id="plan", kind="backfill")
-    transform = LaunchPipeline(
-        task_id="transform",
-        template="hourly",
-        job_name=plan.output["slice_id"],  # type: ignore[index]
-        parameters=plan.output["parameters"],  # type: ignore[index]
-        result_uri=plan.output["manifest_uri"],  # type: ignore[index]
-    )
-    stage = StageSlice(task_id="stage", slice=plan.output)
-    audit = AuditSlice(task_id="audit", slice=stage.output)
-    publish = PublishSlice(task_id="publish", slice=stage.output)
-    roll_up = RollUpDays(task_id="roll_up", slice=publish.output)
+    plan = PlanBackfill(task_id="plan")
 
-    plan >> transform >> stage >> audit >> publish >> roll_up
+    @task_group
+    def load(load: Any) -> Any:
+        """One load, from its plan to its publication."""
+        wait = AfterLiveHours(task_id="after_live_hours")
+        transform = TransformLoad(task_id="transform", load=load)
+        stage = StageLoad(task_id="stage", load=load)
+        audit = AuditLoad(task_id="audit", load=stage.output)
+        publish = PublishLoad(task_id="publish", load=stage.output)
+        wait >> transform >> stage >> audit >> publish
+        return publish.output
+
+    published = load.expand(load=plan.output)
+    RollUpDays(task_id="roll_up", loads=published)

@@ -1,8 +1,9 @@
 """Daily: rolls a complete day of hours up into the day marts.
 
-Reads   hour marts and core.* of the day; asset `sales_hour`, all 24 of a day, or `correction` for a day
-        that got late events after it was rolled up.
-Writes  the marts of include/sql/marts/day, `ops.day`; asset `sales_day`.
+Reads   hour marts and core.* of the day; asset `sales_hour`, all 24 of a day, or `correction` for a day that got
+        late events after it was rolled up. A day is corrected once an hour at most; `platform_health` sees to what
+        comes in between, and to days of which nobody told.
+Writes  the marts of include/sql/marts/day and as_of, `ops.day`; asset `sales_day`.
 
 On failure  clear the task: a day is recomputed as a whole, in one transaction.
 """
@@ -18,7 +19,7 @@ from airflow.sdk import (
     WaitForAll,
 )
 
-from madhatter.announce import RollUpDays
+from madhatter.days import RollUpDay
 from madhatter.partitions import correction, sales_hour
 from madhatter.policy import DEFAULT_ARGS, page
 
@@ -37,4 +38,4 @@ with DAG(
     default_args=DEFAULT_ARGS,
     tags=["retail", "day"],
 ):
-    RollUpDays(task_id="roll_up")
+    RollUpDay(task_id="roll_up")

@@ -14,15 +14,16 @@ from __future__ import annotations
 
 from airflow.sdk import DAG, CronPartitionTimetable
 
-from madhatter.announce import AnnounceCorrections, AnnounceHours
-from madhatter.audit import AuditSlice
+from madhatter.announce import AnnounceHours
+from madhatter.audit import AuditLoad
 from madhatter.closed import HourClosedSensor
-from madhatter.dataflow import LaunchPipeline
+from madhatter.dataflow import TransformLoad
+from madhatter.days import AnnounceCorrections
 from madhatter.planning import PlanSlice
 from madhatter.policy import DEFAULT_ARGS, page
-from madhatter.publish import PublishSlice
+from madhatter.publish import PublishLoad
 from madhatter.settings import settings
-from madhatter.staging import StageSlice
+from madhatter.staging import StageLoad
 
 with DAG(
     "retail_hourly",
@@ -36,17 +37,11 @@ with DAG(
 ):
     closed = HourClosedSensor(task_id="hour_closed")
     plan = PlanSlice(task_id="plan")
-    transform = LaunchPipeline(
-        task_id="transform",
-        template="hourly",
-        job_name=plan.output["slice_id"],  # type: ignore[index]
-        parameters=plan.output["parameters"],  # type: ignore[index]
-        result_uri=plan.output["manifest_uri"],  # type: ignore[index]
-    )
-    stage = StageSlice(task_id="stage", slice=plan.output)
-    audit = AuditSlice(task_id="audit", slice=stage.output)
-    publish = PublishSlice(task_id="publish", slice=stage.output)
+    transform = TransformLoad(task_id="transform", load=plan.output)
+    stage = StageLoad(task_id="stage", load=plan.output)
+    audit = AuditLoad(task_id="audit", load=stage.output)
+    publish = PublishLoad(task_id="publish", load=stage.output)
     announce = AnnounceHours(task_id="announce")
-    correct = AnnounceCorrections(task_id="correct", slice=publish.output)
+    correct = AnnounceCorrections(task_id="correct", load=publish.output)
 
     closed >> plan >> transform >> stage >> audit >> publish >> [announce, correct]

@@ -239,6 +239,12 @@ class Instance:
             # Airflow's processes rename themselves, which would overwrite the mark by which local.processes knows them.
             "SPT_NOENV": "1",
         }
+        # A laptop sleeps: bounded by time, its log would lose what came just before and nobody had read. By size it
+        # must hold the 7 hours that a slice may reach back: 0.7 MB for each event a second, in the busiest partition
+        # (a fifth of the events, 140 bytes each).
+        rate = os.environ.get("MADHATTER_LIVE_RATE", "")
+        size = max(256, int(rate)) if rate.isascii() and rate.isdecimal() else 256
+        kept = {"MADHATTER_KEEP_LOG_DAYS": "0", "MADHATTER_KEEP_LOG_MB": f"{size}"}
         # The caller's own choices: cadence, tail, window and what else plugins/madhatter/settings.py reads.
         chosen = {k: v for k, v in os.environ.items() if k.startswith("MADHATTER_") or k == "PLATFORM_START"}
         chosen.pop("MADHATTER_SERVICE", None)
@@ -246,6 +252,7 @@ class Instance:
             {f"AIRFLOW__{name}": value for name, value in airflow.items()}
             | read_settings(ROOT / "airflow_settings.yaml", self.hosts)
             | platform
+            | kept
             | (chosen | {"MADHATTER_HOME": f"{self.home}"})
         )
 

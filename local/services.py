@@ -20,6 +20,9 @@ from local.ports import in_use
 AIRFLOW = ("airflow-api", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
 LIVE, COLLECTOR = "live", "collector"
 EDGE = (COLLECTOR, LIVE)
+HOUSEKEEPING = "housekeeping"
+# Between two runs nothing but a shell waits. After a start the platform has other things to do first.
+DAILY = 'sleep 600; while :; do "$@" && sleep 86400 || sleep 3600; done'
 COLLECTOR_SOURCE = ROOT / "include/functions/collector/main.py"
 STOPPED = ("STOPPED", "EXITED", "FATAL")
 LOG_BYTES = 5 << 20
@@ -36,7 +39,7 @@ def stores(instance: Instance) -> tuple[str, ...]:
 
 def all_of(instance: Instance) -> tuple[str, ...]:
     """All services of the instance."""
-    return (*stores(instance), *AIRFLOW, *EDGE)
+    return (*stores(instance), *AIRFLOW, *EDGE, HOUSEKEEPING)
 
 
 def commands(instance: Instance) -> dict[str, list[str]]:
@@ -58,6 +61,7 @@ def commands(instance: Instance) -> dict[str, list[str]]:
         "airflow-triggerer": [*airflow, "triggerer", "--skip-serve-logs"],
         COLLECTOR: [python, "-m", "functions_framework", "--target", "collect", "--source", str(COLLECTOR_SOURCE)],
         LIVE: [python, "-m", "local.simulator.live", "--bootstrap", instance.bootstrap],
+        HOUSEKEEPING: ["/bin/sh", "-c", DAILY, HOUSEKEEPING, python, "-m", "local.housekeeping"],
     }
     lines[LIVE] += ["--rate", instance.settings.get("MADHATTER_LIVE_RATE", "5")]
     lines[LIVE] += ["--handover", str(instance.handover)]
@@ -225,7 +229,7 @@ def down(instance: Instance) -> int:
     if is_up(instance):
         supervisor = control(instance).supervisor
         # What writes goes before what it writes to.
-        stop(instance, (LIVE, *AIRFLOW))
+        stop(instance, (LIVE, HOUSEKEEPING, *AIRFLOW))
         stop(instance, stores(instance))
         supervisor.shutdown()
         wait_for(lambda: not is_up(instance), 20, "supervisord does not end")

@@ -44,7 +44,7 @@ def check(instance: Instance) -> None:
 def prepare(instance: Instance) -> None:
     """Topics, tables, history sent. Every part is done once; what is there already costs a look."""
     from include.contracts.contract import topics
-    from madhatter import kafka
+    from madhatter import bounds, kafka
 
     with step("Warehouse tables"):
         migrate(instance)
@@ -52,6 +52,7 @@ def prepare(instance: Instance) -> None:
         admin = kafka.admin({"bootstrap.servers": instance.bootstrap})
         _refuse_lost_topics(instance, set(topics()) - set(admin.list_topics(timeout=15).topics))
         say(", ".join(kafka.create_topics(admin, topics(), instance.brokers)))
+        bounds.align(admin, topics())
     if _is_without_history(instance):
         return
     sent = query(instance, "select shift_weeks from ops.history")
@@ -143,16 +144,30 @@ def finish(instance: Instance) -> None:
     """The history as one slice, then the DAGs unpaused and live traffic started; ends with the table."""
     api = AirflowApi(instance.url("airflow"), "admin", instance.secrets.admin_password)
     with step("History through the pipeline") as say:
-        _run_history(api, say)
+        if not api.knows("retail_backfill", HISTORY_RUN) and _is_history_visible(instance):
+            say("done before")
+        else:
+            _run_history(api, say)
     if errors := api.import_errors():
         raise RuntimeError("DAG files that Airflow cannot read:\n" + "\n".join(errors))
     with step("DAGs, collector, live traffic") as say:
         # The consumer first: events for a paused DAG are lost, and only the next sweep would find them.
-        for dag in ("retail_daily", "retail_hourly"):
+        for dag in ("retail_daily", "platform_health", "retail_hourly"):
             api.unpause(dag)
-        services.start(instance, services.EDGE)
+        services.start(instance, (*services.EDGE, services.HOUSEKEEPING))
         health.wait_ready(instance, [services.COLLECTOR], 60, say)
     print(f"\n{report(instance)}")
+
+
+def _is_history_visible(instance: Instance) -> bool:
+    """Whether the ledger has the history: Airflow forgets its run some day (MADHATTER_KEEP_AIRFLOW_DAYS), the log its
+    offsets, and it must not be run again."""
+    committed = query(instance, "select slice_id from ops.slice where kind = 'backfill' and state = 'committed'")
+    if not committed:
+        return False
+    from madhatter.backfill import backfill_id  # takes more than a second
+
+    return backfill_id(HISTORY_RUN) in {row["slice_id"] for row in committed}
 
 
 def _run_history(api: AirflowApi, say: Say) -> None:

@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from bench import contract
 from include import references
-from include.beam import hourly, sink
+from include.beam import archive, hourly
 from include.beam.plan import Plan, cut
 
 CHUNK_SIZE = 100_000  # as in plugins/madhatter/settings.py
@@ -23,7 +23,7 @@ def plan(bootstrap: str, partitions: int, store: str, chunk_size: int) -> Plan:
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "bench"})
     ends = [consumer.get_watermark_offsets(TopicPartition(contract.TOPIC, p)) for p in range(partitions)]
     consumer.close()
-    chunks = [c for p, (start, end) in enumerate(ends) for c in cut(contract.TOPIC, p, start, end, chunk_size)]
+    chunks = [c for p, (start, end) in enumerate(ends) for c in cut("bench", contract.TOPIC, p, start, end, chunk_size)]
     return Plan("bench", store, tuple(chunks), references.pin(store))
 
 
@@ -37,7 +37,7 @@ def main() -> None:
     logging.getLogger().setLevel(logging.ERROR)
     contract.register()
     if known.no_archive:
-        sink._archive = lambda *_: None
+        archive.write = lambda *_: None
     uri = plan(known.bootstrap, 4, known.out.absolute().as_uri(), known.chunk_size).write()
     wall, cpu = time.monotonic(), time.process_time()
     hourly.main(["--plan", uri, "--bootstrap_servers", known.bootstrap, "--runner=FnApiRunner"])

@@ -1,11 +1,11 @@
-"""One slice from Kafka to Parquet: read its plan, transform chunk by chunk, write the manifest.
+"""One load from Kafka, or from the archive, to Parquet: read its plan, transform chunk by chunk, write the manifest.
 
 Reads   plan.json (include/beam/plan.py) and the offsets it names.
-Writes  <store>/slices/<slice>/<table>/<chunk>.parquet, dead_letter/<chunk>.parquet, manifest.json;
-        <store>/archive/<topic>/<partition>/<chunk>.parquet with the raw bytes.
+Writes  <store>/loads/<load>/<table>/<chunk>.parquet, dead_letter/<chunk>.parquet, manifest.json; what comes from Kafka
+        also to the archive (include/beam/archive.py).
 Again   names follow from the chunk, so that a second or a doubled run writes the same files with the same content.
 
-Nothing is shuffled but the chunks' names, so a slice scales with workers, and each holds one chunk in memory.
+Nothing is shuffled but the chunks' names, so a load scales with workers, and each holds one chunk in memory.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.combiners import ToList
 
+from include.beam.archive import ArchiveReader
 from include.beam.plan import Chunk, ChunkResult, Manifest, Plan
 from include.beam.sink import write_chunk
 from include.beam.source import ChunkReader
@@ -31,7 +32,8 @@ class TransformChunk(beam.DoFn):  # type: ignore[misc]
         self.plan, self.bootstrap_servers = plan, bootstrap_servers
 
     def setup(self) -> None:
-        self.reader = ChunkReader(self.bootstrap_servers)
+        from_archive = self.plan.source == "archive"
+        self.reader = ArchiveReader(self.plan.store) if from_archive else ChunkReader(self.bootstrap_servers)
 
     def process(self, chunk: Chunk) -> Iterator[ChunkResult]:
         # A chunk makes millions of short-lived values and no cycles: collecting in between costs a third of the time.
@@ -48,13 +50,13 @@ class TransformChunk(beam.DoFn):  # type: ignore[misc]
 
 def write_manifest(results: Sequence[ChunkResult], plan: Plan, started: float) -> None:
     """Writes manifest.json when all chunks are there."""
-    manifest = Manifest(plan.slice_id, tuple(results), round(time.time() - started, 2))
+    manifest = Manifest(plan.load_id, tuple(results), round(time.time() - started, 2))
     manifest.check_covers(plan)
     manifest.write(plan.store)
 
 
 def build(pipeline: beam.Pipeline, plan: Plan, bootstrap_servers: str) -> None:
-    """Adds the slice's steps to a pipeline."""
+    """Adds the load's steps to a pipeline."""
     _ = (
         pipeline
         | "chunks" >> beam.Create(plan.chunks)

@@ -75,8 +75,9 @@ class Parser:
     def _foolproof(self, records: Records, start: int, end: int) -> Parsed:
         """_block(), without the records on which it fails alone. Raises what it fails with when those are none, or too
         many."""
+        known = {index: reason for index, reason in records.rejected.items() if start <= index < end}
         try:
-            return self._block(records, start, end, {})
+            return self._block(records, start, end, known)
         except _PASSING:
             raise
         except Exception:
@@ -85,12 +86,12 @@ class Parser:
                 raise
             places = [records.offsets[index] for index in sorted(poison)]
             log.exception("%s: the parser fails on offsets %s: dead letters", self.contract.topic, places)
-            return self._block(records, start, end, poison)
+            return self._block(records, start, end, known | poison)
 
     def _poison(self, records: Records, start: int, end: int) -> Iterator[tuple[int, str]]:
         """The records on which _block() fails alone, found by halves, each with its reason."""
         try:
-            self._block(records, start, end, {})
+            self._block(records, start, end, records.rejected)
         except _PASSING:
             raise
         except Exception as error:

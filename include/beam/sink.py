@@ -1,4 +1,4 @@
-"""Writes one chunk: its tables, dead letters and raw archive, each as a Parquet file that appears whole."""
+"""Writes one chunk: its tables and dead letters, each as a Parquet file that appears whole, and its raw archive."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from include import references, storage
-from include.beam import cards
+from include.beam import archive
 from include.beam.parse import MICROSECONDS, Parsed, Parser, payload_text
 from include.beam.plan import Chunk, ChunkResult, File, Plan
 from include.beam.source import Records
@@ -29,7 +29,7 @@ def _parser(topic: str, pinned: tuple[tuple[str, str], ...]) -> Parser:
 
 
 def write_chunk(plan: Plan, chunk: Chunk, records: Records) -> ChunkResult:
-    """Parses and writes the records of a chunk; the result names every file that belongs to the slice."""
+    """Parses and writes the records of a chunk; the result names every file that belongs to the load."""
     parsed = parser(chunk.topic, plan.references).parse(records)
     tables = {name: _positioned(plan, chunk, records, parsed, name) for name in parsed.tables}
     tables[DEAD_LETTER] = _dead_letters(plan, chunk, records, parsed)
@@ -39,7 +39,8 @@ def write_chunk(plan: Plan, chunk: Chunk, records: Records) -> ChunkResult:
             path = chunk.path(name)
             size = storage.write_table(storage.join(plan.folder, path), table)
             files.append(File(name, path, table.num_rows, size))
-    _archive(plan, chunk, records, {*parsed.reasons, *parsed.masked})
+    if plan.source != "archive":
+        archive.write(plan.store, chunk, records, parsed)
     hours = sorted(
         {moment.isoformat() for name in parsed.tables for moment in pc.unique(tables[name]["event_hour"]).to_pylist()}
     )
@@ -58,7 +59,8 @@ def _position(plan: Plan, chunk: Chunk, records: Records, index: np.ndarray) -> 
     count = len(index)
     arrivals = pa.array(np.array(records.arrivals_ms, dtype=np.int64)[index]).cast(pa.timestamp("ms"))
     return {
-        "slice_id": pa.repeat(plan.slice_id, count),
+        "load_id": pa.repeat(plan.load_id, count),
+        "slice_id": pa.repeat(chunk.slice_id, count),
         "topic": pa.repeat(chunk.topic, count),
         "partition": pa.repeat(pa.scalar(chunk.partition, pa.int64()), count),
         "offset": pa.array(np.array(records.offsets, dtype=np.int64)[index]),
@@ -84,24 +86,3 @@ def _dead_letters(plan: Plan, chunk: Chunk, records: Records, parsed: Parsed) ->
             "payload": pa.array([payload_text(records.values[at]) for at in index], pa.string()),
         }
     )
-
-
-def _archive(plan: Plan, chunk: Chunk, records: Records, suspects: set[int]) -> None:
-    """The raw bytes as they arrived, by offsets: what a replay reads when the log has expired. Card numbers in the
-    suspects (dead letters, events with one in a text) and in keys are masked; no other event has one."""
-    values = [cards.mask_message(value) if at in suspects else value for at, value in enumerate(records.values)]
-    keys = pa.array(records.keys, pa.binary())
-    near = cards.suspects(keys, are_identifiers=True)
-    if found := {at: key for at in near if cards.is_in_identifier((key := keys[at].as_py()).decode("latin-1"))}:
-        masked = {at: cards.mask(key) for at, key in found.items()}
-        keys = pa.array([masked.get(at, key) for at, key in enumerate(records.keys)], pa.binary())
-    table = pa.table(
-        {
-            "offset": pa.array(records.offsets, pa.int64()),
-            "arrival_ts": pa.array(records.arrivals_ms, pa.int64()).cast(pa.timestamp("ms")),
-            "key": keys,
-            "value": pa.array(values, pa.binary()),
-        }
-    )
-    folder = storage.join(plan.store, "archive", chunk.topic, str(chunk.partition))
-    storage.write_table(storage.join(folder, f"{chunk.name}.parquet"), table)

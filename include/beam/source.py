@@ -36,12 +36,14 @@ class ChunkError(RuntimeError):
 
 @dataclass
 class Records:
-    """Columns of a chunk, in log order. arrivals_ms: broker time, ms since the epoch."""
+    """Columns of a chunk, in log order. arrivals_ms: broker time, ms since the epoch. rejected: index -> why a record
+    is a dead letter, where its bytes no longer tell."""
 
     offsets: list[int] = field(default_factory=list)
     arrivals_ms: list[int] = field(default_factory=list)
     keys: list[bytes | None] = field(default_factory=list)
     values: list[bytes] = field(default_factory=list)
+    rejected: dict[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.offsets)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from include.contracts.contract import POSITION_COLUMNS, Contract, Model, models
 
+STAGING_COLUMN = ("load_id", "varchar(64)")
+
 
 def note(model: Model) -> str:
     """A line that names the contracts behind a file."""
@@ -14,8 +16,8 @@ def migration(model: Model) -> str:
     """Creates what is missing and adds new columns, so that it can run again at any time and after half a failure."""
     table = model.table
     blocks = [note(model)]
-    for name, key in ((table.staging, "slice_id"), (table.core, "to_date(event_ts)")):
-        columns = [(column.name, column.sql_type) for column in table.columns] + list(POSITION_COLUMNS)
+    for name, key, extra in ((table.staging, "load_id", [STAGING_COLUMN]), (table.core, "to_date(event_ts)", [])):
+        columns = [*((column.name, column.sql_type) for column in table.columns), *POSITION_COLUMNS, *extra]
         lines = ",\n".join(f"    {column} {sql_type.replace(',', ', ')}" for column, sql_type in columns)
         create = f"create table if not exists {name} (\n{lines}\n)\ncluster by ({key});"
         blocks.append(f"-- Grain: {table.grain.lower()}\n{create}")
@@ -24,6 +26,9 @@ def migration(model: Model) -> str:
         blocks.extend(
             f"alter table {name} add column if not exists {c.name} {c.sql_type.replace(',', ', ')};" for c in optional
         )
+        # Staged before there were loads of many slices.
+        blocks.extend(f"alter table {name} add column if not exists {c} {sql_type};" for c, sql_type in extra)
+        blocks.extend(f"update {name}\nset {c} = slice_id\nwhere {c} is null;" for c, _ in extra)
     return "\n\n".join(blocks) + "\n"
 
 
@@ -37,21 +42,27 @@ def events(contracts: list[Contract]) -> str:
 
 
 def publication(model: Model) -> str:
-    """Replaces the rows of slice :slice_id in a core table. Its hours, now and before, are in staging.touched_hour;
-    :first_day and :past_last_day bound them, because Snowflake prunes by constants only."""
+    """Replaces the rows of load :load_id's slices in a core table. The slices are in staging.touched_slice, their
+    hours, now and before, in staging.touched_hour; :first_day and :past_last_day bound them, because Snowflake prunes
+    by constants only."""
     table = model.table
     names = [column.name for column in table.columns] + [name for name, _ in POSITION_COLUMNS]
     if model.is_root:
         source = _first_of_each_event(model, names)
-        says = "Of events with the same id and date the first in the log wins, and what is in core already stays."
+        says = (
+            "Of events with the same id and date the slice wins that was committed first, in it the first in the log."
+        )
     else:
         source = _rows_of_published_events(model, names)
         says = f"Only rows whose event is in core.{model.root}."
-    return f"""-- Grain: {table.grain.lower()} Replaces those of slice :slice_id.
+    return f"""-- Grain: {table.grain.lower()} Replaces those of load :load_id's slices.
 -- {says}
 {note(model)}
 delete from {table.core}
-where slice_id = :slice_id and event_ts >= :first_day and event_ts < :past_last_day;
+where
+    event_ts >= :first_day
+    and event_ts < :past_last_day
+    and slice_id in (select touched_slice.slice_id from staging.touched_slice);
 
 insert into {table.core} (
 {_list(names)}
@@ -65,10 +76,15 @@ def _first_of_each_event(model: Model, names: list[str]) -> str:
     return f"""with
 
 staged as (
-    select *
-    from {table.staging}
-    where slice_id = :slice_id and event_id not in (select erased.event_id from ops.erased)
-    qualify row_number() over (partition by event_id, to_date(event_ts) order by topic, partition, offset) = 1
+    select rows_of_load.*
+    from {table.staging} as rows_of_load
+    inner join staging.touched_slice on rows_of_load.slice_id = touched_slice.slice_id
+    where rows_of_load.load_id = :load_id and rows_of_load.event_id not in (select erased.event_id from ops.erased)
+    qualify
+        row_number() over (
+            partition by rows_of_load.event_id, to_date(rows_of_load.event_ts)
+            order by touched_slice.commit_no, rows_of_load.topic, rows_of_load.partition, rows_of_load.offset
+        ) = 1
 ),
 
 known as (
@@ -104,13 +120,16 @@ published as (
         partition,
         offset
     from core.{model.root}
-    where slice_id = :slice_id and event_ts >= :first_day and event_ts < :past_last_day
+    where
+        event_ts >= :first_day
+        and event_ts < :past_last_day
+        and slice_id in (select touched_slice.slice_id from staging.touched_slice)
 ),
 
 staged as (
     select *
     from {table.staging}
-    where slice_id = :slice_id
+    where load_id = :load_id
 ),
 
 final as (
@@ -131,7 +150,7 @@ from final"""
 def missing(model: Model) -> str:
     """Published events that should have rows in a table of their part and have none."""
     table = model.table
-    return f"""-- Grain: one row per event of slice :slice_id that is published without a row in {table.core}.
+    return f"""-- Grain: one row per event of the slices in staging.touched_slice that has no row in {table.core}.
 {note(model)}
 with
 
@@ -141,7 +160,10 @@ rows_of_slice as (
         partition,
         offset
     from {table.core}
-    where slice_id = :slice_id and event_ts >= :first_day and event_ts < :past_last_day
+    where
+        event_ts >= :first_day
+        and event_ts < :past_last_day
+        and slice_id in (select touched_slice.slice_id from staging.touched_slice)
 ),
 
 final as (
@@ -156,9 +178,9 @@ final as (
             and published.partition = rows_of_slice.partition
             and published.offset = rows_of_slice.offset
     where
-        published.slice_id = :slice_id
-        and published.event_ts >= :first_day
+        published.event_ts >= :first_day
         and published.event_ts < :past_last_day
+        and published.slice_id in (select touched_slice.slice_id from staging.touched_slice)
         and rows_of_slice.topic is null
 )
 
@@ -167,68 +189,83 @@ select * from final
 
 
 def counts(model: Model) -> str:
-    """What became of each staged event of the slice, by partition: counted from the tables after the publication."""
+    """Notes in the ledger what became of each staged event, by slice and partition: counted from the tables after the
+    publication."""
     root = model.table
-    return f"""-- Grain: one row per partition of slice :slice_id with staged events.
+    return f"""-- Grain: one row per slice and partition of load :load_id with staged events.
 {note(model)}
-with
+update ops.slice_partition
+set
+    published = counted.published,
+    duplicates = counted.duplicates,
+    erased = counted.erased
+from (
+    with
 
-staged as (
-    select
-        topic,
-        partition,
-        offset,
-        event_id,
-        to_date(event_ts) as event_date
-    from {root.staging}
-    where slice_id = :slice_id
-),
+    staged as (
+        select
+            slice_id,
+            topic,
+            partition,
+            offset,
+            event_id,
+            to_date(event_ts) as event_date
+        from {root.staging}
+        where load_id = :load_id
+    ),
 
-visible as (
-    select
-        topic,
-        partition,
-        offset,
-        event_id,
-        to_date(event_ts) as event_date
-    from {root.core}
-    where
-        event_ts >= :first_day
-        and event_ts < :past_last_day
-        and to_date(event_ts) in (select to_date(touched_hour.event_hour) from staging.touched_hour)
-),
+    visible as (
+        select
+            topic,
+            partition,
+            offset,
+            event_id,
+            to_date(event_ts) as event_date
+        from {root.core}
+        where
+            event_ts >= :first_day
+            and event_ts < :past_last_day
+            and to_date(event_ts) in (select to_date(touched_hour.event_hour) from staging.touched_hour)
+    ),
 
-gone as (
-    select distinct event_id
-    from ops.erased
-),
+    gone as (
+        select distinct event_id
+        from ops.erased
+    ),
 
--- By id and date an event is visible once; the one that is visible is published, its twins are duplicates.
-final as (
-    select
-        staged.topic,
-        staged.partition,
-        count(*) as staged,
-        count_if(gone.event_id is not null) as erased,
-        count_if(
-            staged.topic = visible.topic and staged.partition = visible.partition and staged.offset = visible.offset
-        ) as published,
-        count_if(
-            visible.event_id is not null
-            and gone.event_id is null
-            and not (
+    -- By id and date an event is visible once; the one that is visible is published, its twins are duplicates.
+    final as (
+        select
+            staged.slice_id,
+            staged.topic,
+            staged.partition,
+            count_if(gone.event_id is not null) as erased,
+            count_if(
                 staged.topic = visible.topic
                 and staged.partition = visible.partition
                 and staged.offset = visible.offset
-            )
-        ) as duplicates
-    from staged
-    left join visible on staged.event_id = visible.event_id and staged.event_date = visible.event_date
-    left join gone on staged.event_id = gone.event_id
-    group by staged.topic, staged.partition
-)
+            ) as published,
+            count_if(
+                visible.event_id is not null
+                and gone.event_id is null
+                and not (
+                    staged.topic = visible.topic
+                    and staged.partition = visible.partition
+                    and staged.offset = visible.offset
+                )
+            ) as duplicates
+        from staged
+        left join visible on staged.event_id = visible.event_id and staged.event_date = visible.event_date
+        left join gone on staged.event_id = gone.event_id
+        group by staged.slice_id, staged.topic, staged.partition
+    )
 
-select * from final
+    select * from final
+) as counted
+where
+    slice_partition.slice_id = counted.slice_id
+    and slice_partition.topic = counted.topic
+    and slice_partition.partition = counted.partition;
 """
 
 

@@ -52,6 +52,16 @@ class AirflowApi:
         found: dict[str, Any] = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{urllib.parse.quote(run_id)}")
         return found
 
+    def knows(self, dag_id: str, run_id: str) -> bool:
+        """Whether there is a run with this id."""
+        try:
+            self.run(dag_id, run_id)
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                return False
+            raise
+        return True
+
     def runs(self, dag_id: str = "~", **filters: str) -> list[dict[str, Any]]:
         """Runs of a DAG, or of all; filters as the API names them, such as state."""
         text = urllib.parse.urlencode({"limit": 500, **filters})
@@ -73,15 +83,17 @@ class AirflowApi:
         """The tasks whose last try failed, whether another one follows or not."""
         states = {"failed": False, "up_for_retry": True}
         return [
-            self._failure(dag_id, run_id, t["task_id"], t["try_number"], states[t["state"]])
+            self._failure(dag_id, run_id, t, states[t["state"]])
             for t in self.tasks(dag_id, run_id)
             if t["state"] in states
         ]
 
-    def _failure(self, dag_id: str, run_id: str, task_id: str, number: int, is_retried: bool) -> Failure:
+    def _failure(self, dag_id: str, run_id: str, task: dict[str, Any], is_retried: bool) -> Failure:
         """What the log of a try says last of an exception, else its last error, and where the log is."""
+        task_id, number = task["task_id"], task["try_number"]
         path = f"/api/v2/dags/{dag_id}/dagRuns/{urllib.parse.quote(run_id)}/taskInstances/{task_id}/logs/{number}"
-        lines = self._call("GET", f"{path}?full_content=true")["content"]
+        which = f"full_content=true&map_index={task['map_index']}"
+        lines = self._call("GET", f"{path}?{which}")["content"]
         logs = [line["event"] for line in lines if isinstance(line, dict) and line["event"].endswith(".log")]
         errors = [line for line in lines if isinstance(line, dict) and line.get("level") in ("error", "critical")]
         raised = [detail for line in errors for detail in (line.get("error_detail") or [])[:1]]

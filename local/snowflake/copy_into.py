@@ -17,6 +17,7 @@ from sqlglot import exp
 from local.snowflake.errors import error, refused
 
 MAX_FILES = 1000
+HISTORY_DAYS = 64  # Snowflake's
 HISTORY_SQL = """
 create table if not exists {catalog}._fs_information_schema._fs_load_etag (
     schema_name varchar, table_name varchar, file_name varchar, etag varchar
@@ -221,8 +222,19 @@ def _remember(
     catalog, schema, table = target
     if not files:
         return
-    urls = [f.url for f in files]
+    urls, now = [f.url for f in files], dt.datetime.now(dt.UTC)
     information = f"{catalog}._fs_information_schema"
+    expired = duck.execute(
+        f"delete from {information}._fs_load_history"
+        " where schema_name = ? and table_name = ? and last_load_time < ? returning file_name",
+        [schema, table, now - dt.timedelta(days=HISTORY_DAYS)],
+    ).fetchall()
+    if expired:
+        duck.execute(
+            f"delete from {information}._fs_load_etag"
+            " where schema_name = ? and table_name = ? and list_contains(?::varchar[], file_name)",
+            [schema, table, [name for (name,) in expired]],
+        )
     for history in ("_fs_load_etag", "_fs_load_history"):
         duck.execute(
             f"delete from {information}.{history}"
@@ -238,5 +250,5 @@ def _remember(
         f"insert into {information}._fs_load_history (schema_name, file_name, table_name, last_load_time, status,"
         " row_count, row_parsed, error_count, error_limit)"
         " select ?, unnest(?::varchar[]), ?, ?, 'LOADED', unnest(?::bigint[]), unnest(?::bigint[]), 0, 1",
-        [schema, urls, table, dt.datetime.now(dt.UTC), rows, rows],
+        [schema, urls, table, now, rows, rows],
     )

@@ -1,4 +1,4 @@
-"""Tells what the ledger now covers: hours to roll up, days to correct. Hints only; the ledger stays the truth."""
+"""Tells which hours the ledger now covers. A hint only; the ledger stays the truth."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from typing import Any
 
 from airflow.sdk import BaseOperator, Context
 
-from madhatter.partitions import correction, day, hours_completed, sales_day, sales_hour, window
+from madhatter.partitions import hours_completed, sales_hour, window
 from madhatter.settings import settings
 
 
 class AnnounceHours(BaseOperator):
-    """Emits `sales_hour` for the hours that the window of the run, or of `slice`, completes. Skipped when it completes
+    """Emits `sales_hour` for the hours that the window of the run, or of `load`, completes. Skipped when it completes
     none, because a task that succeeds without naming partitions would announce the run's own key."""
 
-    template_fields = ("slice",)
+    template_fields = ("load",)
 
-    def __init__(self, *, slice: Any = None, **kwargs: Any) -> None:
+    def __init__(self, *, load: Any = None, **kwargs: Any) -> None:
         super().__init__(outlets=[sales_hour], **kwargs)
-        self.slice = slice
+        self.load = load
 
     def execute(self, context: Context) -> list[str]:
         from airflow.sdk.exceptions import AirflowSkipException
 
-        if self.slice is None:
+        if self.load is None:
             own = window(context)
             first, end = own.start, own.end
         else:
-            ends = (self.slice[name] for name in ("window_start", "window_end"))
+            ends = (self.load[name] for name in ("window_start", "window_end"))
             first, end = (datetime.fromisoformat(moment).replace(tzinfo=UTC) for moment in ends)
         # The hours of the first day before the platform's start hold history, or nothing: the first window has them.
         is_first = first == settings().start
@@ -37,55 +37,3 @@ class AnnounceHours(BaseOperator):
             raise AirflowSkipException(f"the hour of {first:%H:%M} goes on")
         context["outlet_events"][sales_hour].add_partitions(hours)
         return hours
-
-
-class AnnounceCorrections(BaseOperator):
-    """Emits `correction` for the days that the slice touched and that were rolled up before, with those days' keys."""
-
-    template_fields = ("slice",)
-
-    def __init__(self, *, slice: Any, **kwargs: Any) -> None:
-        super().__init__(outlets=[correction], **kwargs)
-        self.slice = slice
-
-    def execute(self, context: Context) -> list[str]:
-        from airflow.sdk.exceptions import AirflowSkipException
-
-        from madhatter import warehouse
-
-        days = warehouse.touched_days(self.slice["hours"])
-        with warehouse.session(context) as session:
-            done = session.rows(
-                "select order_date from ops.day where order_date in "
-                "(select value::date from table(flatten(input => parse_json(:days))))",
-                days=warehouse.json_list(days),
-            )
-        late = sorted(row["order_date"].isoformat() for row in done)
-        if not late:
-            raise AirflowSkipException("no day that was rolled up is touched")
-        context["outlet_events"][correction].add_partitions([f"{one}T00:00:00" for one in late])
-        return late
-
-
-class RollUpDays(BaseOperator):
-    """Recomputes the day marts: of the run's own day, or of all days that `slice` touched and that are over. A day that
-    goes on waits for its hours."""
-
-    template_fields = ("slice",)
-
-    def __init__(self, *, slice: Any = None, **kwargs: Any) -> None:
-        super().__init__(outlets=[sales_day] if slice is None else [], **kwargs)
-        self.slice = slice
-
-    def execute(self, context: Context) -> list[str]:
-        from madhatter import publish, warehouse
-
-        if self.slice is None:
-            days = [day(context)]
-        else:
-            today = datetime.now(UTC).date().isoformat()
-            days = [one for one in warehouse.touched_days(self.slice["hours"]) if one < today]
-        if days:
-            with warehouse.session(context) as session:
-                publish.roll_up(session, days)
-        return days

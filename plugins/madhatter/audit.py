@@ -1,4 +1,4 @@
-"""Audits a staged slice with Great Expectations: the suites that the contracts state, pushed down to the warehouse."""
+"""Audits a staged load with Great Expectations: the suites that the contracts state, pushed down to the warehouse."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ SUMMARY = {"result_format": "BASIC", "partial_unexpected_count": 0}  # counts an
 
 
 class SliceHeld(RuntimeError):
-    """A rule of severity error is broken: the slice stays in staging until someone decides."""
+    """A rule of severity error is broken: the load stays in staging until someone decides."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a rule over a slice; no value of any column, for whoever may read it. rows: of the slice in the
+    """What became of a rule over a load; no value of any column, for whoever may read it. rows: of the load in the
     table. few: the rule is about a share of the rows, and there are too few of them to have one."""
 
     topic: str
@@ -45,17 +45,16 @@ class Verdict:
     observed: str
 
 
-class AuditSlice(BaseOperator):
-    """Runs all suites over the slice. A broken rule of severity error holds the slice and fails the task without a
-    retry; a warning is logged and stored in the ledger. All verdicts are on a page beside the slice, which the task
-    links to."""
+class AuditLoad(BaseOperator):
+    """Runs all suites over the load. A broken rule of severity error holds it and fails the task without a retry; a
+    warning is logged and stored in the ledger. All verdicts are on a page beside the load, which the task links to."""
 
-    template_fields = ("slice",)
+    template_fields = ("load",)
     operator_extra_links = (audit_page.AuditLink(),)
 
-    def __init__(self, *, slice: Any, conn_id: str = CONNECTION, **kwargs: Any) -> None:
+    def __init__(self, *, load: Any, conn_id: str = CONNECTION, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.slice, self.conn_id = slice, conn_id
+        self.load, self.conn_id = load, conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
         from airflow.sdk.exceptions import AirflowFailException
@@ -63,34 +62,34 @@ class AuditSlice(BaseOperator):
         from madhatter import ledger, warehouse
 
         began = time.monotonic()
-        slice_id = self.slice["slice_id"]
+        load_id = self.load["load_id"]
         # Nothing staged, nothing to say about it; most of the task's time is the import of Great Expectations.
-        verdicts = audit(self.conn_id, slice_id, self.slice["topics"]) if self.slice["topics"] else []
-        audit_page.write(settings().store, slice_id, verdicts)
+        verdicts = audit(self.conn_id, load_id, self.load["topics"]) if self.load["topics"] else []
+        audit_page.write(settings().store, load_id, verdicts)
         broken = [verdict for verdict in verdicts if verdict.outcome == "broken"]
         for rule in broken:
             self.log.warning("%s: staging.%s breaks %s: %s", rule.severity, rule.table, rule.rule, rule.observed)
         errors = [rule for rule in broken if rule.severity == "error"]
         words = "; ".join(f"{rule.table}: {rule.rule} ({rule.observed})" for rule in broken) or "all rules hold"
-        self.log.info("slice %s: %s; %s", slice_id, words, audit_page.address(slice_id))
+        self.log.info("load %s: %s; %s", load_id, words, audit_page.address(load_id))
         with warehouse.session(context) as session:
             session.run(
-                "update ops.slice set audit_result = :words where slice_id = :slice_id",
+                "update ops.slice set audit_result = :words where slice_id = :load_id",
                 words=words[:1024],
-                slice_id=slice_id,
+                load_id=load_id,
             )
-            ledger.set_state(session, slice_id, "held" if errors else "audited")
-            ledger.record_seconds(session, slice_id, "audit", time.monotonic() - began)
+            ledger.set_state(session, load_id, "held" if errors else "audited")
+            ledger.record_seconds(session, load_id, "audit", time.monotonic() - began)
         if errors:
             raise AirflowFailException(
-                f"slice {slice_id} is held, nothing new of it is visible: {words}. Mend the cause and clear this run "
+                f"load {load_id} is held, nothing new of it is visible: {words}. Mend the cause and clear this run "
                 "from plan, or publish it as it is with force_publish; docs/runbook.md (slice held) says when"
             )
-        return dict(self.slice)
+        return dict(self.load)
 
 
-def audit(conn_id: str, slice_id: str, topics: list[str]) -> list[Verdict]:
-    """Every rule of these topics over their staged rows of a slice."""
+def audit(conn_id: str, load_id: str, topics: list[str]) -> list[Verdict]:
+    """Every rule of these topics over their staged rows of a load."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     # Its registry tells of every class it skips; what a person looks for in the log is the verdict.
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
@@ -112,7 +111,7 @@ def audit(conn_id: str, slice_id: str, topics: list[str]) -> list[Verdict]:
         create_temp_table=False,
     )
     with warehouse.session(conn_id=conn_id) as session:
-        counted = _rows(session, slice_id)
+        counted = _rows(session, load_id)
     verdicts: list[Verdict] = []
     for topic in topics:
         of_topic = contract(topic)
@@ -120,8 +119,8 @@ def audit(conn_id: str, slice_id: str, topics: list[str]) -> list[Verdict]:
         for table, rules in suites(topic).items():
             # A query asset would be run as it is, all rows of it, to learn its columns.
             asset = source.add_table_asset(name=f"{topic} {table}", table_name=table, schema_name="staging")
-            batch = asset.add_batch_definition_whole_table("slice").get_batch()
-            rows = (Column("slice_id") == slice_id) & (Column("topic") == topic)
+            batch = asset.add_batch_definition_whole_table("load").get_batch()
+            rows = (Column("load_id") == load_id) & (Column("topic") == topic)
             suite = gx.ExpectationSuite(name=table, expectations=[_expectation(gx, rule, rows) for rule in rules])
             # Without numbers one statement a table tells; only what fails is asked how much of it.
             outcome = batch.validate(suite, result_format="BOOLEAN_ONLY")
@@ -147,16 +146,16 @@ def suites(topic: str) -> dict[str, list[dict[str, Any]]]:
     return dict(json.loads(file.read_text()))
 
 
-def _rows(session: Warehouse, slice_id: str) -> dict[tuple[str, str], int]:
-    """(topic, table) -> staged rows of the slice."""
+def _rows(session: Warehouse, load_id: str) -> dict[tuple[str, str], int]:
+    """(topic, table) -> staged rows of the load."""
     from include.contracts.contract import models
 
     counts = [
         f"select topic, '{model.table.name}' as name, count(*) as n from staging.{model.table.name} "
-        "where slice_id = :slice_id group by topic"
+        "where load_id = :load_id group by topic"
         for model in models()
     ]
-    rows = session.rows(" union all ".join(counts), slice_id=slice_id)
+    rows = session.rows(" union all ".join(counts), load_id=load_id)
     return {(row["topic"], row["name"]): row["n"] for row in rows}
 
 

@@ -1,6 +1,6 @@
-"""The page of an audit: every rule that was checked over a slice, in words, with its outcome and no value of any row.
+"""The page of an audit: every rule that was checked over a load, in words, with its outcome and no value of any row.
 
-Written beside the slice in the store, served by madhatter.dashboards.app under /dashboards/audit/<slice id>. Great
+Written beside the load in the store, served by madhatter.dashboards.app under /dashboards/audit/<load id>. Great
 Expectations' own data docs load their looks from four public hosts and print what they observed: neither is wanted.
 """
 
@@ -20,53 +20,53 @@ if TYPE_CHECKING:
 
     from madhatter.audit import Verdict
 
-SLICE_ID = re.compile(r"(hour-[0-9]{8}t[0-9]{6}|backfill-[0-9a-f]{16})")
+LOAD_ID = re.compile(r"hour-[0-9]{8}t[0-9]{6}|(backfill|replay)-[0-9a-f]{16}(-[0-9]{1,4})?")
 # Nothing is run or loaded; the page's own style sheet stands in it.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 
 
 class AuditLink(BaseOperatorLink):
-    """The button on the task that leads to its slice's page."""
+    """The button on the task that leads to its load's page."""
 
     name = "Audit page"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
-        given = getattr(operator, "slice", None)
+        given = getattr(operator, "load", None)
         # A path, not an address: whoever follows it is logged in at the host that he came by.
-        return urlsplit(address(given["slice_id"])).path if isinstance(given, dict) else ""
+        return urlsplit(address(given["load_id"])).path if isinstance(given, dict) else ""
 
 
-def address(slice_id: str) -> str:
-    """Where the web server shows a slice's page."""
+def address(load_id: str) -> str:
+    """Where the web server shows a load's page."""
     from airflow.sdk.configuration import conf
 
     base = conf.get("api", "base_url", fallback="") or ""
-    return f"{base.rstrip('/')}/dashboards/audit/{slice_id}"
+    return f"{base.rstrip('/')}/dashboards/audit/{load_id}"
 
 
-def uri(store: str, slice_id: str) -> str:
-    """Where the store keeps a slice's page."""
+def uri(store: str, load_id: str) -> str:
+    """Where the store keeps a load's page."""
     from include import storage
-    from include.beam.plan import slice_folder
+    from include.beam.plan import load_folder
 
-    return storage.join(slice_folder(store, slice_id), "audit.html")
-
-
-def write(store: str, slice_id: str, verdicts: list[Verdict]) -> None:
-    """Stores the page of a slice, in place of an earlier one."""
-    from include import storage
-
-    body = html(slice_id, verdicts, datetime.now(UTC)).encode()
-    storage.write_whole(uri(store, slice_id), lambda sink: sink.write(body))
+    return storage.join(load_folder(store, load_id), "audit.html")
 
 
-def read(store: str, slice_id: str) -> bytes:
-    """The stored page. Raises FileNotFoundError when the slice has none, or when the id is no slice's."""
+def write(store: str, load_id: str, verdicts: list[Verdict]) -> None:
+    """Stores the page of a load, in place of an earlier one."""
     from include import storage
 
-    if not SLICE_ID.fullmatch(slice_id):
-        raise FileNotFoundError(f"{slice_id!r} is no slice id")
-    return storage.read_bytes(uri(store, slice_id))
+    body = html(load_id, verdicts, datetime.now(UTC)).encode()
+    storage.write_whole(uri(store, load_id), lambda sink: sink.write(body))
+
+
+def read(store: str, load_id: str) -> bytes:
+    """The stored page. Raises FileNotFoundError when the load has none, or when the id is no load's."""
+    from include import storage
+
+    if not LOAD_ID.fullmatch(load_id):
+        raise FileNotFoundError(f"{load_id!r} is no load id")
+    return storage.read_bytes(uri(store, load_id))
 
 
 def words(rule: dict[str, Any], why: str) -> str:
@@ -89,7 +89,7 @@ def words(rule: dict[str, Any], why: str) -> str:
     return f"{said}. {why}" if why else said
 
 
-def html(slice_id: str, verdicts: Iterable[Verdict], checked: datetime) -> str:
+def html(load_id: str, verdicts: Iterable[Verdict], checked: datetime) -> str:
     """The whole page. checked: UTC."""
     tables: dict[tuple[str, str], list[Verdict]] = {}
     for verdict in sorted(verdicts, key=lambda v: _RANK[_tone(v)]):  # what needs a look comes first
@@ -118,8 +118,8 @@ def html(slice_id: str, verdicts: Iterable[Verdict], checked: datetime) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Audit of {escape(slice_id)}</title><style>{_STYLE}</style></head><body><main>"
-        f"<header><p class=top>Audit</p><h1>{escape(slice_id)}</h1>"
+        f"<title>Audit of {escape(load_id)}</title><style>{_STYLE}</style></head><body><main>"
+        f"<header><p class=top>Audit</p><h1>{escape(load_id)}</h1>"
         f'<p><b class="{tone}">{result}</b> <span>{_count(len(tones), "rule")} checked over '
         f"{_count(len(sections), 'table')}, {checked:%Y-%m-%d %H:%M:%S} UTC</span></p>{held if errors else ''}</header>"
         f"{''.join(sections)}</main></body></html>\n"

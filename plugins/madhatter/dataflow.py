@@ -246,3 +246,25 @@ class LaunchPipeline(BaseOperator):
         except Exception as error:  # the job's failure must be told, whatever its messages do
             return f"Its messages could not be read: {error}"
         return texts[-1] if texts else "It left no error message."
+
+
+class TransformLoad(LaunchPipeline):
+    """Runs the pipeline over a `load` (a plan's result), whose id is the job's name, until its manifest is there."""
+
+    template_fields: Sequence[str] = (*LaunchPipeline.template_fields, "load")
+
+    def __init__(self, *, load: Any, **kwargs: Any) -> None:
+        super().__init__(template="hourly", job_name="", parameters={}, **kwargs)
+        self.load = load
+
+    def execute(self, context: Context) -> dict[str, str]:
+        self._take_load()
+        return super().execute(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, str]:
+        self._take_load()
+        return super().execute_complete(context, event)
+
+    def _take_load(self) -> None:
+        self.job_name, self.parameters = self.load["load_id"], self.load["parameters"]
+        self.result_uri = self.load["manifest_uri"]

@@ -36,7 +36,7 @@ class ForcePublish(BaseOperator):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
-        self.slice: dict[str, Any] | None = None  # what AuditLink looks for
+        self.load: dict[str, Any] | None = None  # what AuditLink looks for
 
     def execute(self, context: Context) -> dict[str, Any]:
         from airflow.sdk.exceptions import AirflowFailException
@@ -45,7 +45,7 @@ class ForcePublish(BaseOperator):
 
         began = time.monotonic()
         slice_id = context["params"]["slice_id"]
-        self.slice = {"slice_id": slice_id}
+        self.load = {"load_id": slice_id}
         try:
             decision = decide(context)
         except ForceRefused as error:
@@ -62,7 +62,7 @@ class ForcePublish(BaseOperator):
         with warehouse.session(context) as session:
             found = ledger.find(session, slice_id)
             assert found is not None
-            all_hours = publish.touched_hours(session, slice_id)
+            all_hours = publish.touched_hours(session, [slice_id])
             ledger.record_seconds(session, slice_id, "publish", time.monotonic() - began)
         self.log.warning("slice %s is published against its audit by %s: %s", slice_id, decision.who, decision.reason)
         return {
@@ -116,7 +116,7 @@ def force(warehouse: Warehouse, store: str, slice_id: str, decision: Decision) -
         slice_id=slice_id,
         **vars(decision),
     )
-    publish.publish(warehouse, slice_id, hours)
+    publish.publish(warehouse, slice_id, {slice_id: hours.get(slice_id, [])})
 
 
 def is_done(warehouse: Warehouse, slice_id: str, decision: Decision) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ class LockTaken(RuntimeError):
 
 @dataclass(frozen=True)
 class Slice:
-    """A slice as the ledger has it. Times are UTC."""
+    """A slice as the ledger has it. Times are UTC. pins {name: URI}: the references that it is enriched from."""
 
     slice_id: str
     kind: str
@@ -28,6 +29,7 @@ class Slice:
     window_end: datetime
     state: str
     claims: tuple[Claim, ...]
+    pins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def offsets(self) -> int:
@@ -37,24 +39,49 @@ class Slice:
 
 def find(warehouse: Warehouse, slice_id: str) -> Slice | None:
     """The slice with this id, None when it was never planned."""
-    found = warehouse.rows("select * from ops.slice where slice_id = :slice_id", slice_id=slice_id)
-    if not found:
-        return None
-    row = found[0]
-    parts = warehouse.rows(
-        "select * from ops.slice_partition where slice_id = :slice_id order by topic, partition", slice_id=slice_id
+    found = _slices(warehouse, "slice_id = :slice_id", slice_id=slice_id)
+    return found[0] if found else None
+
+
+def committed(warehouse: Warehouse, start: datetime, end: datetime) -> list[Slice]:
+    """The committed slices with events whose windows overlap [start, end), UTC, in the order of first commits."""
+    window = {"start": start.astimezone(UTC).replace(tzinfo=None), "end": end.astimezone(UTC).replace(tzinfo=None)}
+    return _slices(
+        warehouse,
+        "state = 'committed' and window_start < :end and window_end > :start "
+        "and slice_id in (select part.slice_id from ops.slice_partition as part where part.delivered > 0)",
+        **window,
     )
-    claims = tuple(map(_claim, parts))
-    return Slice(slice_id, row["kind"], row["window_start"], row["window_end"], row["state"], claims)
+
+
+def _slices(warehouse: Warehouse, which: str, **parameters: Any) -> list[Slice]:
+    """which: a condition on ops.slice."""
+    rows = warehouse.rows(f"select * from ops.slice where {which} order by commit_no, slice_id", **parameters)
+    parts = warehouse.rows(
+        f"select * from ops.slice_partition where slice_id in (select slice_id from ops.slice where {which}) "
+        "order by topic, partition",
+        **parameters,
+    )
+    claims: dict[str, list[Claim]] = {row["slice_id"]: [] for row in rows}
+    for part in parts:
+        claims[part["slice_id"]].append(_claim(part))
+    return [
+        Slice(
+            row["slice_id"],
+            row["kind"],
+            row["window_start"],
+            row["window_end"],
+            row["state"],
+            tuple(claims[row["slice_id"]]),
+            json.loads(row["pins"] or "{}"),
+        )
+        for row in rows
+    ]
 
 
 def last_claims(warehouse: Warehouse) -> dict[Place, Claim]:
     """The newest claim of every partition, whatever became of its slice."""
-    rows = warehouse.rows(
-        "select * from ops.slice_partition "
-        "qualify row_number() over ("
-        "partition by topic, partition order by end_offset desc, start_offset desc, leader_epoch desc) = 1"
-    )
+    rows = warehouse.rows_of_file("ops/last_claims.sql")
     return {(claim.topic, claim.partition): claim for claim in map(_claim, rows)}
 
 

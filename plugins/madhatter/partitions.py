@@ -62,6 +62,11 @@ def day(context: Context) -> str:
     return found.isoformat()
 
 
+def key_of_day(day: str) -> str:
+    """The partition key of a day (ISO)."""
+    return f"{day}T00:00:00"
+
+
 def hours_completed(start: datetime, end: datetime) -> list[str]:
     """Keys of the hours whose last moment lies in the window [start, end): a cadence below an hour completes one only
     with its last window."""

@@ -109,6 +109,14 @@ def test_steps_of_the_hour_follow_each_other(dags: dict[str, DAG]) -> None:
     assert dag.get_task("publish").downstream_task_ids == {"announce", "correct"}
 
 
+def test_steps_of_a_backfills_loads_follow_each_other_one_load_at_a_time(dags: dict[str, DAG]) -> None:
+    steps = [f"load.{name}" for name in ("after_live_hours", "transform", "stage", "audit", "publish")]
+    dag = dags["retail_backfill"]
+    for before, after in pairwise(["plan", *steps, "roll_up"]):
+        assert before in dag.get_task(after).upstream_task_ids
+    assert {dag.get_task(name).max_active_tis_per_dagrun for name in steps} == {1}
+
+
 def test_dag_without_its_settings_says_which_one_is_missing(tmp_path: Path) -> None:
     env = inherited() | {"AIRFLOW_HOME": str(tmp_path), "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'plugins'}"}
     command = [sys.executable, "-c", PARSE, str(ROOT / "dags" / "retail_hourly.py")]
@@ -171,12 +179,17 @@ def decided(dags: dict[str, DAG], given: dict[str, Any]) -> dict[str, Any]:
     return dict(params.validate())
 
 
-@pytest.mark.parametrize(("kind", "after"), [("hour", {"announce", "correct"}), ("backfill", {"roll_up"})])
-def test_forced_slice_is_told_on_as_its_own_dag_would(dags: dict[str, DAG], kind: str, after: set[str]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "last", "after"),
+    [("hour", "publish", {"announce", "correct"}), ("backfill", "load.publish", {"roll_up"})],
+)
+def test_forced_slice_is_told_on_as_its_own_dag_would(
+    dags: dict[str, DAG], kind: str, last: str, after: set[str]
+) -> None:
     dag = dags["force_publish"]
     branch: Any = dag.get_task("by_kind")
     assert set(branch.python_callable(kind)) == after
     own = dags["retail_hourly" if kind == "hour" else "retail_backfill"]
     assert {(type(dag.get_task(name)), name) for name in after} == {
-        (type(own.get_task(name)), name) for name in own.get_task("publish").downstream_task_ids
+        (type(own.get_task(name)), name) for name in own.get_task(last).downstream_task_ids
     }

@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, Message
 from include.contracts.contract import contract, topics
 from local import health, services
 from local.simulator.producer import open_producer
-from madhatter.planning import backfill_id
+from madhatter.backfill import backfill_id
 from tests import truth
 from tests.bad_events import GOOD, bad_events
 from tests.platform import Platform, until
@@ -244,7 +244,7 @@ def daily_run(platform: Platform, day: str) -> str | None:
 
 def test_failed_try_is_told_with_its_error_and_its_log(platform: Platform) -> None:
     run_id = "blocked"
-    blocked = platform.instance.data / "store" / "slices" / backfill_id(run_id)
+    blocked = platform.instance.data / "store" / "loads" / backfill_id(run_id)
     blocked.touch()  # where the slice's folder must be
     platform.api.trigger_once("retail_backfill", run_id)
     (failure,) = until(lambda: platform.api.failures("retail_backfill", run_id), "a failed try")

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from include import references
-from include.beam.plan import Chunk, Manifest, Plan, cut
+from include.beam.archive import ArchiveReader
+from include.beam.plan import Chunk, Manifest, Plan, Source, cut
 from include.beam.sink import write_chunk
 from include.beam.source import Records
 from include.contracts.contract import models
-from madhatter import ledger, publish, slices, staging
+from madhatter import backfill, ledger, planning, publish, slices, staging
+from madhatter.backfill import Request
 from madhatter.slices import Place
 from madhatter.warehouse import Warehouse
 
 TOPIC = "sales.orders"
+WINDOW = (datetime(2011, 1, 4, 10, tzinfo=UTC), datetime(2011, 1, 4, 11, tzinfo=UTC))
 LINE = {"line_no": 1, "product_id": "22752", "description": "SET 7 BABUSHKA NESTING BOXES"}
 MODELS = tuple(model.table.name for model in models())
 TABLES = {
@@ -29,6 +31,12 @@ TABLES = {
         "sales_daily",
         "sales_category_daily",
         "product_daily",
+        "customer_daily",
+        "support_daily",
+        "customer_segment",
+        "cohort_monthly",
+        "product_affinity",
+        "stock_cover",
         "session",
         "funnel_hourly",
         "performance_hourly",
@@ -38,10 +46,18 @@ TABLES = {
         "support_hourly",
     ),
     "ops": ("slice", "slice_partition", "slice_hour", "dead_letter", "erased", "day", "forced"),
-    "staging": (*MODELS, "dead_letter", "session_scope", "touched_hour", "touched_product", "touched_customer"),
+    "staging": (
+        *MODELS,
+        "dead_letter",
+        "session_scope",
+        "touched_slice",
+        "touched_hour",
+        "touched_product",
+        "touched_customer",
+    ),
 }
 Claimer = Callable[[dict[slices.Place, slices.Claim]], list[slices.Claim]]
-CLOCK_COLUMNS = ("planned_ts", "committed_ts", "taken_ts", "rolled_up_ts", "forced_ts")
+CLOCK_COLUMNS = ("planned_ts", "committed_ts", "published_ts", "taken_ts", "rolled_up_ts", "forced_ts")
 
 
 def order(order_id: str, event_ts: str = "2011-01-04T10:00:00Z", **changes: Any) -> bytes:
@@ -77,18 +93,21 @@ class Chain:
     def plan(self, slice_id: str, warehouse: Warehouse | None = None, claim: Claimer | None = None) -> ledger.Slice:
         """claim: from the newest claims to the next ones; by default over the log in memory."""
         now = {place: slices.PartitionLog("id", 0, 0, len(log), None) for place, log in self.log.items()}
-        window = (datetime(2011, 1, 4, 10, tzinfo=UTC), datetime(2011, 1, 4, 11, tzinfo=UTC))
         planned = ledger.plan(
-            warehouse or self.warehouse, slice_id, "hour", window, claim or (lambda last: slices.claim(now, last))
+            warehouse or self.warehouse, slice_id, "hour", WINDOW, claim or (lambda last: slices.claim(now, last))
         )
-        chunks = [k for c in planned.claims for k in cut(c.topic, c.partition, c.start, c.end, self.chunk_size)]
-        Plan(slice_id, self.store, tuple(chunks), references.pin(self.store)).write()
+        chunks = [
+            k for c in planned.claims for k in cut(slice_id, c.topic, c.partition, c.start, c.end, self.chunk_size)
+        ]
+        pins = planning.pin(warehouse or self.warehouse, self.store, planned)
+        Plan(slice_id, self.store, tuple(chunks), pins).write()
         return planned
 
-    def transform(self, slice_id: str) -> Manifest:
-        planned = Plan.read(f"{self.store}/slices/{slice_id}/plan.json")
-        results = [write_chunk(planned, chunk, self.read(chunk)) for chunk in planned.chunks]
-        manifest = Manifest(slice_id, tuple(results), 0.1)
+    def transform(self, load_id: str) -> Manifest:
+        planned = Plan.read(f"{self.store}/loads/{load_id}/plan.json")
+        read = ArchiveReader(self.store).read if planned.source == "archive" else self.read
+        results = [write_chunk(planned, chunk, read(chunk)) for chunk in planned.chunks]
+        manifest = Manifest(load_id, tuple(results), 0.1)
         manifest.write(self.store)
         return manifest
 
@@ -109,10 +128,21 @@ class Chain:
             staging.stage(self.warehouse, self.store, manifest or Manifest.read(self.store, slice_id))
             ledger.set_state(self.warehouse, slice_id, state)
 
-    def publish(self, slice_id: str) -> None:
-        hours = Manifest.read(self.store, slice_id).hours()
+    def publish(self, load_id: str, slices: Sequence[str] = ()) -> None:
+        """slices: of the load, by default the one whose id it has."""
+        hours = Manifest.read(self.store, load_id).hours()
         with self.warehouse.transaction():
-            publish.publish(self.warehouse, slice_id, hours)
+            publish.publish(self.warehouse, load_id, {one: hours.get(one, []) for one in slices or [load_id]})
+
+    def replay(self, source: Source, end: datetime = WINDOW[1]) -> list[dict[str, Any]]:
+        """Everything that was committed, once more, as retail_backfill does it; returns the loads."""
+        asked = Request("replay", WINDOW[0], end, source)
+        loads = list(backfill.replay(self.warehouse, self.store, asked, "run", "nowhere:9092", self.chunk_size))
+        for load in loads:
+            self.transform(load["load_id"])
+            self.stage(load["load_id"])
+            self.publish(load["load_id"], load["slices"])
+        return loads
 
     def staged(self, slice_id: str, claim: Claimer | None = None) -> Manifest:
         """All up to the publication."""
@@ -129,7 +159,7 @@ class Chain:
 
     def file(self, slice_id: str, table: str) -> Path:
         """The first file of a table."""
-        return sorted((self.folder / "slices" / slice_id / table).glob("*.parquet"))[0]
+        return sorted((self.folder / "loads" / slice_id / table).glob("*.parquet"))[0]
 
     def content(self, *schemas: str) -> dict[str, list[str]]:
         """All rows of the schemas' tables but for the times at which something was done."""

@@ -61,7 +61,7 @@ def run(topic: str, store: Path, values: list[bytes], bootstrap: str, warehouse:
         (now, now),
         lambda last: kafka.next_claims({"bootstrap.servers": bootstrap}, [topic], now + timedelta(hours=1), last),
     )
-    chunks = tuple(k for c in planned.claims for k in cut(c.topic, c.partition, c.start, c.end, 1000))
+    chunks = tuple(k for c in planned.claims for k in cut(SLICE, c.topic, c.partition, c.start, c.end, 1000))
     uri = Plan(SLICE, store.as_uri(), chunks, references.pin(store.as_uri())).write()
     hourly.main(["--plan", uri, "--bootstrap_servers", bootstrap, "--runner=FnApiRunner"])
     manifest = Manifest.read(store.as_uri(), SLICE)
@@ -70,7 +70,7 @@ def run(topic: str, store: Path, values: list[bytes], bootstrap: str, warehouse:
         ledger.set_state(warehouse, SLICE, "audited")
     verdicts = audit.audit("snowflake_default", SLICE, manifest.topics())
     with warehouse.transaction():
-        publish.publish(warehouse, SLICE, manifest.hours())
+        publish.publish(warehouse, SLICE, {SLICE: manifest.hours().get(SLICE, [])})
     return {
         "tables": {table.name: warehouse.rows(f"select * from {table.core}") for table in contract(topic).tables},
         "reasons": [row["reason"] for row in warehouse.rows("select reason from ops.dead_letter")],

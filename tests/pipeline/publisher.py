@@ -17,7 +17,7 @@ if __name__ == "__main__":
     port, slice_id, *hours = sys.argv[1:]
     warehouse = Warehouse(connect(int(port)))
     with warehouse.transaction():
-        publish.publish(warehouse, slice_id, hours)
+        publish.publish(warehouse, slice_id, {slice_id: hours})
         sys.stdout.write("published\n")
         sys.stdout.flush()
         sys.stdin.read()

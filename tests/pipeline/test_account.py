@@ -95,7 +95,7 @@ def run(
     log = kafka.read_log(broker.admin, topics(), datetime.now(UTC) + timedelta(hours=1))
     window = (SLICES[slice_id], SLICES[slice_id] + timedelta(hours=1))
     planned = ledger.plan(warehouse, slice_id, "hour", window, lambda _: slices.claim(log, claimed))
-    chunks = tuple(k for c in planned.claims for k in cut(c.topic, c.partition, c.start, c.end, 10_000))
+    chunks = tuple(k for c in planned.claims for k in cut(slice_id, c.topic, c.partition, c.start, c.end, 10_000))
     uri = Plan(slice_id, store.as_uri(), chunks, references.pin(store.as_uri())).write()
     hourly.main(["--plan", uri, "--bootstrap_servers", broker.bootstrap, "--runner=FnApiRunner"])
     manifest = Manifest.read(store.as_uri(), slice_id)
@@ -103,7 +103,7 @@ def run(
         staging.stage(warehouse, store.as_uri(), manifest)
         ledger.set_state(warehouse, slice_id, "audited")
     with warehouse.transaction():
-        publish.publish(warehouse, slice_id, manifest.hours())
+        publish.publish(warehouse, slice_id, {slice_id: manifest.hours().get(slice_id, [])})
     return planned.claims
 
 

@@ -35,7 +35,7 @@ def market(snowflake: Snowflake, tmp_path_factory: pytest.TempPathFactory) -> It
     chain = empty_chain(snowflake.open(), tmp_path_factory.mktemp("market"))
     chain.chunk_size = 100
     for number in range(SLICES):
-        chain.send(0, *random_orders(chance, 20, f"R{number}-"))
+        chain.send(0, *random_orders(chance, 150, f"R{number}-"))
         for topic, found in market_events.events(chance, f"{number}", 12).items():
             values = [market_events.value(event) for event in found]
             chain.send(0, *values, b"junk", *values[:2], topic=topic)
@@ -204,3 +204,20 @@ def test_rows_keep_grain_and_tests_of_their_twin(market: Chain, name: str) -> No
         **{test: f"select * from marts.{name} where not coalesce({test}, false)" for test in twin["tests"]},
     }
     assert {rule: market.warehouse.rows(sql)[:3] for rule, sql in faults.items()} == {rule: [] for rule in faults}
+
+
+@pytest.mark.parametrize(
+    ("view", "name"),
+    [
+        ("customers_by_day", "customer_daily"),
+        ("customer_segment", "customer_segment"),
+        ("cohorts_by_month", "cohort_monthly"),
+        ("product_affinity", "product_affinity"),
+        ("stock_cover", "stock_cover"),
+        ("support_by_day", "support_daily"),
+    ],
+)
+def test_analysts_see_each_row_of_a_mart_once(market: Chain, view: str, name: str) -> None:
+    columns = ", ".join(TWINS[name]["columns"])
+    seen = market.warehouse.rows(f"select count(*) as n, hash_agg({columns}) as content from reporting.{view}")
+    assert seen == market.warehouse.rows(f"select count(*) as n, hash_agg({columns}) as content from marts.{name}")

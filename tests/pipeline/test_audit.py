@@ -175,7 +175,7 @@ def test_page_escapes_what_it_shows() -> None:
 
 @pytest.mark.parametrize("name", ["../secret", "hour-20110104t100000/..", "", "hour-20110104T100000"])
 def test_only_a_slice_has_a_page(name: str, tmp_path: Path) -> None:
-    (tmp_path / "slices").mkdir()
+    (tmp_path / "loads").mkdir()
     (tmp_path / "audit.html").touch()
     with pytest.raises(FileNotFoundError):
         audit_page.read(tmp_path.as_uri(), name)

@@ -63,7 +63,7 @@ def test_doubled_killed_and_late_jobs_leave_no_extra_row(chain: Chain, log: Brok
     chain.chunk_size = 1
     end = datetime.now(UTC) + timedelta(hours=1)
     chain.plan(SLICE, claim=lambda last: slices.claim(kafka.read_log(log.admin, [TOPIC], end), last))
-    folder = chain.folder / "slices" / SLICE
+    folder = chain.folder / "loads" / SLICE
     jobs = [Job(Plan.uri(chain.store, SLICE), log.bootstrap) for _ in range(2)]
     try:
         killed, late = jobs

@@ -113,7 +113,7 @@ def test_slice_that_nobody_planned_is_refused(chain: Chain) -> None:
 def test_slice_that_is_being_computed_again_is_refused(chain: Chain) -> None:
     chain.send(0, order("A"))
     held(chain, FIRST)
-    (chain.folder / "slices" / FIRST / "manifest.json").unlink()
+    (chain.folder / "loads" / FIRST / "manifest.json").unlink()
     with pytest.raises(ForceRefused, match=r"is being computed again .*: wait for its next audit"):
         decide(chain, FIRST)
     assert (chain.state(FIRST), forced(chain)) == ("held", [])

@@ -83,13 +83,15 @@ def read_log(broker: Broker) -> dict[slices.Place, slices.PartitionLog]:
 def plan(broker: Broker, store: Path, size: int = 5) -> Plan:
     """A plan of the whole topic."""
     claims = slices.claim(read_log(broker), {})
-    chunks = [chunk for c in claims for chunk in cut(c.topic, c.partition, c.start, c.end, size)]
+    chunks = [
+        chunk for c in claims for chunk in cut("hour-20110104t100000", c.topic, c.partition, c.start, c.end, size)
+    ]
     return Plan("hour-20110104t100000", store.as_uri(), tuple(chunks), references.pin(store.as_uri()))
 
 
 def run(broker: Broker, planned: Plan) -> Manifest:
     hourly.main(["--plan", planned.write(), "--bootstrap_servers", broker.bootstrap, "--runner=FnApiRunner"])
-    return Manifest.read(planned.store, planned.slice_id)
+    return Manifest.read(planned.store, planned.load_id)
 
 
 def failure(bootstrap: str, store: Path, *chunks: Chunk) -> str:
@@ -104,7 +106,7 @@ def failure(bootstrap: str, store: Path, *chunks: Chunk) -> str:
 
 def rows(store: Path, table: str) -> list[dict[str, Any]]:
     """All rows of a table's files, by place in the log."""
-    files = sorted(store.glob(f"slices/*/{table}/*.parquet"))
+    files = sorted(store.glob(f"loads/*/{table}/*.parquet"))
     found = [row for file in files for row in pq.read_table(file).to_pylist()]
     return sorted(found, key=lambda row: (row["partition"], row["offset"]))
 
@@ -151,7 +153,7 @@ def test_rows_carry_event_hour_and_arrival(done: Done) -> None:
     assert header["event_hour"] == datetime(2011, 1, 4, 11)
     assert header["slice_id"] == "hour-20110104t100000"
     assert abs(datetime.now(UTC).replace(tzinfo=None) - header["arrival_ts"]) < timedelta(hours=1)
-    assert done[2].hours() == ["2011-01-04T10:00:00", "2011-01-04T11:00:00"]
+    assert done[2].hours() == {"hour-20110104t100000": ["2011-01-04T10:00:00", "2011-01-04T11:00:00"]}
 
 
 def test_dead_letters_say_why_and_hold_the_message(done: Done) -> None:
@@ -173,7 +175,7 @@ def test_archive_holds_the_bytes_as_they_arrived(done: Done, sent: Sent) -> None
 
 def test_manifest_lists_exactly_the_files_with_their_rows_and_sizes(done: Done) -> None:
     store, planned, manifest = done
-    folder = store / "slices" / planned.slice_id
+    folder = store / "loads" / planned.load_id
     listed = {file.path: (file.rows, file.size_bytes) for result in manifest.results for file in result.files}
     found = {
         str(path.relative_to(folder)): (pq.ParquetFile(path).metadata.num_rows, path.stat().st_size)
@@ -203,7 +205,11 @@ def test_empty_slice_has_a_manifest(broker: Broker, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("sent")
 def test_holes_at_both_ends_of_a_chunk_are_counted(broker: Broker, tmp_path: Path) -> None:
-    chunks = (Chunk(TOPIC, 0, 4, 9), Chunk(TOPIC, 0, 8, 10), Chunk(TOPIC, 0, 10, 12))
+    chunks = (
+        Chunk("hour-test", TOPIC, 0, 4, 9),
+        Chunk("hour-test", TOPIC, 0, 8, 10),
+        Chunk("hour-test", TOPIC, 0, 10, 12),
+    )
     manifest = run(broker, Plan("hour-holes", tmp_path.as_uri(), chunks, references.pin(tmp_path.as_uri())))
     found = {result.chunk.start: (result.delivered, result.holes) for result in manifest.results}
     assert found == {4: (0, 5), 8: (1, 1), 10: (1, 1)}
@@ -211,7 +217,7 @@ def test_holes_at_both_ends_of_a_chunk_are_counted(broker: Broker, tmp_path: Pat
 
 @pytest.mark.usefixtures("sent")
 def test_log_that_ends_before_its_plan_is_named(broker: Broker, tmp_path: Path) -> None:
-    text = failure(broker.bootstrap, tmp_path, Chunk(TOPIC, 0, 0, 5), Chunk(TOPIC, 3, 0, 40))
+    text = failure(broker.bootstrap, tmp_path, Chunk("hour-test", TOPIC, 0, 0, 5), Chunk("hour-test", TOPIC, 3, 0, 40))
     assert "sales.orders[3] 0..39: the log ends at 4; was the topic truncated?" in text
 
 
@@ -220,7 +226,7 @@ def test_partition_that_does_not_exist_is_named(
     broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(source, "STALL_S", 1)
-    assert "sales.orders[9] 0..4: " in failure(broker.bootstrap, tmp_path, Chunk(TOPIC, 9, 0, 5))
+    assert "sales.orders[9] 0..4: " in failure(broker.bootstrap, tmp_path, Chunk("hour-test", TOPIC, 9, 0, 5))
 
 
 def test_broker_that_is_down_is_told_with_the_chunk_and_the_cause(
@@ -228,7 +234,7 @@ def test_broker_that_is_down_is_told_with_the_chunk_and_the_cause(
 ) -> None:
     monkeypatch.setattr(source, "STALL_S", 1)
     (port,) = free_ports(1)
-    text = failure(f"127.0.0.1:{port}", tmp_path, Chunk(TOPIC, 0, 0, 5))
+    text = failure(f"127.0.0.1:{port}", tmp_path, Chunk("hour-test", TOPIC, 0, 0, 5))
     assert re.search(rf"sales\.orders\[0\] 0\.\.4: no answer .*(127\.0\.0\.1:{port}|brokers are down)", text)
 
 
@@ -236,6 +242,6 @@ def test_broker_that_is_down_is_told_with_the_chunk_and_the_cause(
 def test_expired_offsets_are_named_and_nothing_is_skipped(broker: Broker, tmp_path: Path) -> None:
     until_offset = TopicPartition(TOPIC, 1, 7)
     broker.admin.delete_records([until_offset])[TopicPartition(TOPIC, 1)].result()
-    text = failure(broker.bootstrap, tmp_path, Chunk(TOPIC, 1, 0, 21))
+    text = failure(broker.bootstrap, tmp_path, Chunk("hour-test", TOPIC, 1, 0, 21))
     assert "sales.orders[1] 0..20: these offsets have left the log" in text
     assert read_log(broker)[TOPIC, 1].first == 7

@@ -9,7 +9,7 @@ from madhatter import publish
 from tests.pipeline import market_events
 from tests.pipeline.chain import Chain, order
 
-PRODUCTS, CUSTOMERS = "catalog.products", "crm.customers"
+PRODUCTS, CUSTOMERS, TICKETS = "catalog.products", "crm.customers", "support.tickets"
 BEGIN, END = datetime(1900, 1, 1), datetime(9999, 12, 31)
 
 
@@ -31,7 +31,7 @@ def test_late_change_is_placed_between_the_versions_around_it_and_moves_the_sale
     ]
     sales = chain.warehouse.rows("select order_hour, category from marts.sales_category_hourly order by order_hour")
     assert [(r["order_hour"].hour, r["category"]) for r in sales] == [(8, "OLD"), (10, "NEW")]
-    assert publish.touched_hours(chain.warehouse, "hour-2") == ["2011-01-04T10:00:00"]
+    assert publish.touched_hours(chain.warehouse, ["hour-2"]) == ["2011-01-04T10:00:00"]
 
 
 def test_removed_event_splits_its_session_again(chain: Chain) -> None:
@@ -100,7 +100,7 @@ def test_change_of_a_customer_that_comes_late_moves_the_sales_by_tier_since(chai
     moved = event | {"event_ts": "2011-01-05T00:00:00Z", "country": "Spain"}
     chain.send(0, market_events.value(moved), topic=CUSTOMERS)
     chain.run("hour-3")
-    assert publish.touched_hours(chain.warehouse, "hour-3") == ["2011-01-05T00:00:00"]
+    assert publish.touched_hours(chain.warehouse, ["hour-3"]) == ["2011-01-05T00:00:00"]
 
 
 def test_erased_change_leaves_its_dimension_also_when_it_made_no_version(chain: Chain) -> None:
@@ -128,3 +128,72 @@ def test_slice_may_touch_more_hours_than_a_statement_can_name(chain: Chain) -> N
     (sales,) = chain.warehouse.rows("select * from marts.sales_hourly")
     (touched,) = chain.warehouse.rows("select count(*) as n from staging.touched_hour")
     assert (sales["orders"], touched["n"]) == (1, 60_001)
+
+
+def ticket(ticket_id: str, number: int, action: str, event_ts: str) -> bytes:
+    event = market_events.ticket(random.Random(1), f"{ticket_id}-{number}") | {"reason": "late", "satisfaction": None}
+    return market_events.value(event | {"ticket_id": ticket_id, "action": action, "event_ts": event_ts})
+
+
+def test_answer_that_comes_days_later_or_is_taken_back_moves_the_day_of_the_question(chain: Chain) -> None:
+    def figures() -> list[tuple[object, ...]]:
+        rows = chain.warehouse.rows("select * from marts.support_daily order by opened_date")
+        names = ("opened", "answered", "answered_in_time", "answer_p50_min", "closed", "open_at_day_end")
+        return [(row["opened_date"].day, *(row[name] for name in names)) for row in rows]
+
+    chain.send(
+        0,
+        ticket("A", 1, "opened", "2011-01-04T10:00:00Z"),
+        ticket("A", 2, "closed", "2011-01-04T23:00:00Z"),
+        ticket("B", 1, "opened", "2011-01-04T23:30:00Z"),
+        topic=TICKETS,
+    )
+    chain.run("hour-1")
+    publish.roll_up(chain.warehouse, ["2011-01-04"])
+    assert figures() == [(4, 2, 0, 0, None, 1, 1)]
+    chain.send(
+        0,
+        ticket("B", 2, "answered", "2011-01-05T03:30:00Z"),  # in time: after exactly four hours
+        ticket("B", 3, "closed", "2011-01-06T09:00:00Z"),  # of a day that goes on
+        topic=TICKETS,
+    )
+    chain.run("hour-2")
+    publish.roll_up(chain.warehouse, ["2011-01-05"])
+    assert figures() == [(4, 2, 1, 1, 240, 1, 1)]
+    chain.send(0, ticket("A", 3, "answered", "2011-01-04T11:00:00Z"), topic=TICKETS)  # a day late
+    chain.run("hour-3")
+    publish.roll_up(chain.warehouse, ["2011-01-04"])
+    assert figures() == [(4, 2, 2, 2, 150, 1, 1)]
+    chain.warehouse.run("insert into ops.erased (event_id) values ('B-2')")
+    chain.publish("hour-2")
+    publish.roll_up(chain.warehouse, ["2011-01-05", "2011-01-06"])
+    assert figures() == [(4, 2, 1, 1, 60, 2, 1)]
+
+
+def test_ticket_that_is_opened_again_within_thirty_days_goes_on(chain: Chain) -> None:
+    chain.send(
+        0,
+        ticket("A", 1, "opened", "2011-01-04T10:00:00Z"),
+        ticket("A", 2, "opened", "2011-02-03T09:59:59Z"),
+        ticket("A", 3, "answered", "2011-02-03T10:00:00Z"),  # thirty days after: no answer any more
+        ticket("A", 4, "opened", "2011-03-05T10:00:00Z"),
+        ticket("A", 5, "answered", "2011-03-05T11:00:00Z"),
+        topic=TICKETS,
+    )
+    chain.run("hour-1")
+    for day in ("2011-01-04", "2011-02-03", "2011-03-05"):
+        publish.roll_up(chain.warehouse, [day])
+    rows = chain.warehouse.rows("select opened_date, opened, answered from marts.support_daily order by opened_date")
+    assert [(row["opened_date"].month, row["opened"], row["answered"]) for row in rows] == [(1, 1, 0), (3, 1, 1)]
+
+
+def test_correction_of_an_old_day_leaves_the_newest_day_as_the_one_that_counts(chain: Chain) -> None:
+    chain.send(0, order("A", "2011-01-04T08:30:00Z"), order("B", "2011-01-06T08:30:00Z", customer_id="13047"))
+    chain.run("hour-1")
+    publish.roll_up(chain.warehouse, ["2011-01-04", "2011-01-06"])
+    chain.send(0, order("C", "2011-01-04T09:30:00Z"), order("D", "2011-01-07T08:30:00Z"))
+    chain.run("hour-2")
+    publish.roll_up(chain.warehouse, ["2011-01-04"])
+    rows = chain.warehouse.rows("select * from marts.customer_segment order by customer_id")
+    found = [(row["as_of_date"].day, row["customer_id"], row["recency_days"], row["orders"]) for row in rows]
+    assert found == [(6, "13047", 0, 1), (6, "17850", 2, 2)]

@@ -156,7 +156,7 @@ def test_false_equation_is_named_and_rolls_everything_back(chain: Chain, tamper:
     chain.send(1, order("F", description="NEW NAME"))
     tamper(chain, chain.staged(SECOND))
     before = chain.content()
-    with pytest.raises(publish.PublishFault, match=rf"slice {SECOND}: .*{words}"):
+    with pytest.raises(publish.PublishFault, match=rf"load {SECOND}: .*{words}"):
         chain.publish(SECOND)
     assert chain.content() == before
     assert chain.state(SECOND) == "audited"
@@ -185,7 +185,7 @@ def test_slice_that_is_not_audited_is_not_published(chain: Chain, state: str) ->
 
 def test_unknown_slice_is_not_published(chain: Chain) -> None:
     with pytest.raises(publish.PublishFault, match="slice hour-unknown is unknown"), chain.warehouse.transaction():
-        publish.publish(chain.warehouse, "hour-unknown", [])
+        publish.publish(chain.warehouse, "hour-unknown", {"hour-unknown": []})
 
 
 def test_held_slice_does_not_stop_later_ones_and_balances_once_it_is_published(chain: Chain) -> None:
@@ -227,7 +227,7 @@ def test_file_that_is_broken_or_missing_never_loads(chain: Chain, harm: Callable
     file = chain.file(FIRST, table)
     harm(file)
     before = chain.content("staging", "ops")
-    with pytest.raises(staging.SliceDamaged, match=file.name):
+    with pytest.raises(staging.LoadDamaged, match=file.name):
         chain.stage(FIRST)
     assert chain.content("staging", "ops") == before
     chain.transform(FIRST)
@@ -241,7 +241,7 @@ def test_file_with_other_rows_than_the_manifest_says_is_named(chain: Chain) -> N
     chain.plan(FIRST)
     (result,) = chain.transform(FIRST).results
     files = tuple(replace(f, rows=f.rows + 1) if f.table == "order_line" else f for f in result.files)
-    with pytest.raises(staging.SliceDamaged, match=rf"staging\.order_line: .*{TOPIC}-0-0-2\.parquet"):
+    with pytest.raises(staging.LoadDamaged, match=rf"staging\.order_line: .*{TOPIC}-0-0-2\.parquet"):
         chain.stage(FIRST, Manifest(FIRST, (replace(result, files=files),), 0.1))
     assert chain.content("staging") == {name: [] for name in chain.content("staging")}
 
@@ -252,7 +252,7 @@ def test_file_name_that_is_no_plain_path_is_refused(chain: Chain, path: str) -> 
     chain.plan(FIRST)
     (result,) = chain.transform(FIRST).results
     files = tuple(replace(file, path=path) for file in result.files)
-    with pytest.raises(staging.SliceDamaged, match="cannot be a staged file's path"):
+    with pytest.raises(staging.LoadDamaged, match="cannot be a staged file's path"):
         chain.stage(FIRST, Manifest(FIRST, (replace(result, files=files),), 0.1))
 
 

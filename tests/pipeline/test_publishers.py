@@ -119,7 +119,7 @@ def test_dead_publishers_transaction_is_undone_and_the_next_publisher_goes_on(
     chain: Chain, snowflake: Snowflake, others: Callable[[], Warehouse]
 ) -> None:
     expected = staged_pair(chain, SECOND, FIRST)
-    hours = Manifest.read(chain.store, FIRST).hours()
+    hours = Manifest.read(chain.store, FIRST).hours()[FIRST]
     command = [sys.executable, "-m", "tests.pipeline.publisher", str(snowflake.port), FIRST, *hours]
     env = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'plugins'}"}
     worker = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -221,7 +221,7 @@ def test_hours_that_a_slice_does_not_touch_stay_as_they_are(chain: Chain) -> Non
     before = hour_hashes(chain.warehouse)
     some(5, "b")
     chain.run(SECOND)
-    touched = set(publish.touched_hours(chain.warehouse, SECOND))
+    touched = set(publish.touched_hours(chain.warehouse, [SECOND]))
     after = hour_hashes(chain.warehouse)
     changed = {key[1].isoformat() for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
     assert changed == touched

@@ -25,13 +25,13 @@ STAGE = """
 import json, sys
 from types import SimpleNamespace
 from madhatter.settings import settings
-from madhatter.staging import StageSlice
+from madhatter.staging import StageLoad
 context = {"ti": SimpleNamespace(dag_id="retail_hourly", task_id="stage", run_id="run")}
 outcomes = {}
 for name in sys.argv[1:]:
-    plan = f"{settings().store}/slices/{name}/plan.json"
+    plan = f"{settings().store}/loads/{name}/plan.json"
     try:
-        StageSlice(task_id="stage", slice={"slice_id": name, "plan_uri": plan}).execute(context)
+        StageLoad(task_id="stage", load={"load_id": name, "plan_uri": plan}).execute(context)
         outcomes[name] = ["", ""]
     except Exception as error:
         outcomes[name] = [type(error).__name__, str(error)]
@@ -136,7 +136,10 @@ def _put_strangers_beside(folder: Path) -> None:
 HARMS: dict[str, tuple[Callable[[Path], None], str]] = {
     "manifest-lost": (_lose_manifest, "manifest.json does not exist, although its job has ended"),
     "manifest-cut": (_cut_manifest, "manifest.json or .*plan.json is broken"),
-    "manifest-short": (_forget_a_chunk, r"does not fit .*plan.json: .*missing chunks \[\('sales.orders', 1"),
+    "manifest-short": (
+        _forget_a_chunk,
+        r"does not fit .*plan.json: .*missing chunks \[\('manifest-short', 'sales.orders', 1",
+    ),
     "plan-lost": (_lose_plan, "plan.json does not exist"),
     "file-lost": (_lose_file, rf"staging\.order_header cannot be loaded.*{TOPIC}-0-\d+-\d+\.parquet"),
     "file-cut": (_truncate_file, rf"staging\.order_header cannot be loaded.*{TOPIC}-0-\d+-\d+\.parquet"),
@@ -176,8 +179,8 @@ def instance(snowflake: Snowflake) -> Instance:
 def outcomes(chain: Chain, instance: Instance) -> dict[str, Outcome]:
     """What each harmed slice's task ended with."""
     for name, (harm, _) in HARMS.items():
-        harm(chain.folder / "slices" / name)
-    _put_strangers_beside(chain.folder / "slices" / "good")
+        harm(chain.folder / "loads" / name)
+    _put_strangers_beside(chain.folder / "loads" / "good")
     return run(instance, chain.store, "good", *HARMS)
 
 
@@ -189,7 +192,7 @@ def test_damage_fails_the_task_without_a_retry_and_names_what_where_and_the_cure
     assert kind == "AirflowFailException", text
     (found,) = chain.warehouse.rows("select count(*) as n from staging.order_header where slice_id = :name", name=name)
     assert found["n"] == 0
-    for words in (f"slice {name} cannot be staged", str(chain.folder / "slices" / name), "Clear this run from `plan`"):
+    for words in (f"load {name} cannot be staged", str(chain.folder / "loads" / name), "Clear this run from `plan`"):
         assert words in text
     assert re.search(HARMS[name][1], text), text
 

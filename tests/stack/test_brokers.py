@@ -20,7 +20,7 @@ from confluent_kafka import Producer
 from include.contracts.contract import topics
 from local import health, processes, services
 from madhatter import kafka
-from madhatter.planning import backfill_id
+from madhatter.backfill import backfill_id
 from tests import platform as platforms
 from tests.chaos.verdict import judge
 from tests.platform import Platform, until

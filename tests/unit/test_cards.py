@@ -181,7 +181,9 @@ def stored(topic: str, table: Table, column: Column, text: str, folder: Path) ->
     store = folder.as_uri()
     plan = Plan("hour-cards", store, (), references.pin(store))
     key = event.get(contract(topic).key[0], "")
-    result = write_chunk(plan, Chunk(topic, 0, 0, 1), Records([0], [1795431186000], [key.encode()], [value]))
+    result = write_chunk(
+        plan, Chunk("hour-cards", topic, 0, 0, 1), Records([0], [1795431186000], [key.encode()], [value])
+    )
     found = {
         str(path.parent.relative_to(folder)): pq.read_table(path).to_pylist() for path in folder.rglob("*.parquet")
     }
@@ -199,7 +201,7 @@ def test_no_text_column_lets_a_card_number_into_the_store(
     assert repr(found).count("************1111") >= 2, "its row, and the archive"
     assert dead_letters == int(column.is_identifier)
     if column.is_identifier:
-        (letter,) = found["slices/hour-cards/dead_letter"]
+        (letter,) = found["loads/hour-cards/dead_letter"]
         assert letter["reason"].endswith(f"{column.path}: a card number in an identifier, send a token in its place")
 
 
@@ -207,7 +209,7 @@ def test_no_text_column_lets_a_card_number_into_the_store(
 def test_no_text_column_loses_what_is_no_card_number(topic: str, table: Table, column: Column, tmp_path: Path) -> None:
     found, dead_letters = stored(topic, table, column, "4111111111111112", tmp_path)
     assert dead_letters == 0
-    (row,) = found[f"slices/hour-cards/{table.name}"]
+    (row,) = found[f"loads/hour-cards/{table.name}"]
     assert row[column.name] == "4111111111111112"
 
 
@@ -215,6 +217,8 @@ def test_card_number_as_a_messages_key_is_masked_in_the_archive(tmp_path: Path) 
     values = [json.dumps(TICKET | {"event_id": f"t{at}"}).encode() for at in range(3)]
     plan = Plan("hour-cards", tmp_path.as_uri(), (), references.pin(tmp_path.as_uri()))
     keys = [b"17850", NUMBER.encode(), None]
-    write_chunk(plan, Chunk("support.tickets", 0, 0, 3), Records([0, 1, 2], [1795431186000] * 3, keys, values))
+    write_chunk(
+        plan, Chunk("hour-cards", "support.tickets", 0, 0, 3), Records([0, 1, 2], [1795431186000] * 3, keys, values)
+    )
     (path,) = (tmp_path / "archive").rglob("*.parquet")
     assert pq.read_table(path)["key"].to_pylist() == [b"17850", b"************1111", None]

@@ -164,3 +164,18 @@ def test_table_aligns_numbers_right_and_shows_null_as_nothing() -> None:
 
 def test_csv_quotes_what_needs_quotes() -> None:
     assert table.csv(["a"], [['say "hi", twice'], [None]]) == 'a\n"say ""hi"", twice"\n""\n'
+
+
+@pytest.mark.parametrize(("rate", "size"), [(None, "256"), ("5", "256"), ("1000", "1000"), ("fast", "256")])
+def test_log_of_a_laptop_is_bounded_by_a_size_that_holds_what_a_slice_may_reach_back_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: str | None, size: str
+) -> None:
+    if rate is not None:
+        monkeypatch.setenv("MADHATTER_LIVE_RATE", rate)
+    found = Instance(tmp_path, 40_000).settings
+    assert (found["MADHATTER_KEEP_LOG_DAYS"], found["MADHATTER_KEEP_LOG_MB"]) == ("0", size)
+
+
+def test_callers_own_bounds_of_the_log_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MADHATTER_KEEP_LOG_DAYS", "3")
+    assert Instance(tmp_path, 40_000).settings["MADHATTER_KEEP_LOG_DAYS"] == "3"

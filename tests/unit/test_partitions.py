@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from hypothesis import given
 from hypothesis import strategies as st
 
-from madhatter import partitions, planning
+from madhatter import backfill, partitions, planning
 from madhatter.announce import AnnounceHours
 from madhatter.settings import settings
 
@@ -97,9 +97,9 @@ def test_hour_slices_have_one_name_a_window_that_dataflow_takes_as_a_job_name() 
 
 @given(st.text(max_size=250), st.text(max_size=250))
 def test_backfill_slices_have_one_name_a_run(one: str, other: str) -> None:
-    name = planning.backfill_id(one)
-    assert name == planning.backfill_id(one)
-    assert (name == planning.backfill_id(other)) is (one == other)
+    name = backfill.backfill_id(one)
+    assert name == backfill.backfill_id(one)
+    assert (name == backfill.backfill_id(other)) is (one == other)
     assert name.removeprefix("backfill-").isalnum()
     assert len(name) <= 40
 
@@ -133,5 +133,5 @@ class Outlets(dict[Any, Any]):
 def test_hours_of_a_given_slice_are_announced_as_its_own_window_would() -> None:
     outlets = Outlets()
     given = {"window_start": "2026-11-23T10:00:00", "window_end": "2026-11-23T12:00:00"}
-    told = AnnounceHours(task_id="announce", slice=given).execute({"outlet_events": outlets})  # type: ignore[arg-type,typeddict-item]
+    told = AnnounceHours(task_id="announce", load=given).execute({"outlet_events": outlets})  # type: ignore[arg-type,typeddict-item]
     assert told == outlets[partitions.sales_hour].keys == ["2026-11-23T10:00:00", "2026-11-23T11:00:00"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include import references, storage
-from include.beam.plan import Chunk, ChunkResult, File, Manifest, Plan, cut, slice_folder
-from madhatter import planning
+from include import storage
+from include.beam.plan import Chunk, ChunkResult, File, Manifest, Plan, cut, load_folder
 
 TOPIC = "sales.orders"
 OLD = "file:///s/references/old.csv"
-CHUNKS = (Chunk(TOPIC, 0, 0, 5), Chunk(TOPIC, 0, 5, 7), Chunk(TOPIC, 1, 3, 4))
+CHUNKS = (Chunk("hour-1", TOPIC, 0, 0, 5), Chunk("hour-1", TOPIC, 0, 5, 7), Chunk("hour-1", TOPIC, 1, 3, 4))
 
 
 def result(chunk: Chunk, holes: int = 0) -> ChunkResult:
@@ -34,6 +34,27 @@ def test_written_table_is_read_again_from_its_uri(tmp_path: Path) -> None:
     size = storage.write_table(uri, table)
     path = tmp_path / "a" / "b.parquet"
     assert (pq.read_table(path), path.stat().st_size) == (table, size)
+
+
+def test_files_below_a_uri_are_told_with_size_and_time(tmp_path: Path) -> None:
+    path = tmp_path / "store" / "a b" / "c.txt"
+    path.parent.mkdir(parents=True)
+    path.write_text("four")
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    expected = [storage.Stored("a b/c.txt", 4, datetime(2001, 9, 9, 1, 46, 40, tzinfo=UTC))]
+    root = (tmp_path / "store").as_uri()
+    assert list(storage.files(root)) == list(storage.files(f"{root}/")) == expected
+    assert list(storage.files(f"{root}/nothing")) == []
+
+
+def test_removed_files_take_their_empty_folders_with_them(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    for name in ("a/b/one", "a/two", "c/three", "c/four"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    storage.remove_below(root.as_uri(), ["a/b/one", "a/two", "c/three", "gone/before"])
+    assert [file.path for file in storage.files(root.as_uri())] == ["c/four"]
+    assert [path.name for path in root.iterdir()] == ["c"]
 
 
 def test_second_write_replaces_the_file(tmp_path: Path) -> None:
@@ -82,7 +103,7 @@ def test_uri_without_a_usable_scheme_is_named(uri: str) -> None:
 
 @given(st.integers(0, 10_000), st.integers(0, 10_000), st.integers(1, 3_000))
 def test_chunks_cover_their_offsets_without_gap_or_overlap(start: int, length: int, size: int) -> None:
-    chunks = cut(TOPIC, 3, start, start + length, size)
+    chunks = cut("hour-1", TOPIC, 3, start, start + length, size)
     assert [offset for c in chunks for offset in range(c.start, c.end)] == list(range(start, start + length))
     assert all(0 < c.end - c.start <= size for c in chunks)
     assert len({c.name for c in chunks}) == len(chunks)
@@ -91,7 +112,7 @@ def test_chunks_cover_their_offsets_without_gap_or_overlap(start: int, length: i
 def test_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
     plan = Plan("hour-1", tmp_path.as_uri(), CHUNKS, {"country": "file:///s/country.csv"})
     uri = plan.write()
-    assert uri == slice_folder(tmp_path.as_uri(), "hour-1") + "/plan.json"
+    assert uri == load_folder(tmp_path.as_uri(), "hour-1") + "/plan.json"
     assert Plan.read(uri) == plan
 
 
@@ -113,31 +134,10 @@ def test_plan_that_was_cut_is_named(tmp_path: Path, share: float) -> None:
 def cut_plan(folder: Path, share: float) -> str:
     """The URI of a plan.json of which only this share is there."""
     uri = Plan("hour-1", folder.as_uri(), CHUNKS, {"country": OLD}).write()
-    path = folder / "slices" / "hour-1" / "plan.json"
+    path = folder / "loads" / "hour-1" / "plan.json"
     text = path.read_text()
     path.write_text(text[: int(len(text) * share)])
     return uri
-
-
-def test_slice_planned_again_keeps_its_references(tmp_path: Path) -> None:
-    Plan("hour-1", tmp_path.as_uri(), CHUNKS, {"country": OLD}).write()
-    assert planning.pins(tmp_path.as_uri(), "hour-1") == {"country": OLD}
-
-
-def test_slice_planned_again_is_enriched_from_a_reference_added_since_too(tmp_path: Path) -> None:
-    Plan("hour-1", tmp_path.as_uri(), CHUNKS, {"region": OLD}).write()
-    pins = planning.pins(tmp_path.as_uri(), "hour-1")
-    assert pins == {"region": OLD} | references.pin(tmp_path.as_uri())
-
-
-@pytest.mark.parametrize("share", [0.0, 0.5])
-def test_slice_whose_plan_was_cut_is_planned_anew_with_a_warning_that_names_the_file(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, share: float
-) -> None:
-    uri = cut_plan(tmp_path, share)
-    assert planning.pins(tmp_path.as_uri(), "hour-1") == references.pin(tmp_path.as_uri())
-    assert "slice hour-1 is broken, so it is written anew" in caplog.text
-    assert f"{uri} is not a plan" in caplog.text
 
 
 def test_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_manifest_of_a_pipeline_that_has_not_ended_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"slices/hour-1/manifest\.json does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"loads/hour-1/manifest\.json does not exist"):
         Manifest.read(tmp_path.as_uri(), "hour-1")
 
 
@@ -157,7 +157,7 @@ def test_manifest_lists_a_tables_files_and_all_hours_in_order() -> None:
         f"order_line/sales.orders-{part}.parquet" for part in ("0-0-5", "0-5-7", "1-3-4")
     ]
     assert manifest.files("order") == []
-    assert manifest.hours() == ["2011-01-04T10:00:00", "2011-01-04T11:00:00"]
+    assert manifest.hours() == {"hour-1": ["2011-01-04T10:00:00", "2011-01-04T11:00:00"]}
 
 
 def test_complete_manifest_covers_its_plan_in_any_order() -> None:
@@ -168,9 +168,12 @@ def test_complete_manifest_covers_its_plan_in_any_order() -> None:
 @pytest.mark.parametrize(
     ("results", "words"),
     [
-        (tuple(map(result, CHUNKS[:2])), r"missing chunks \[\('sales\.orders', 1, 3, 4\)\]"),
-        (tuple(map(result, (*CHUNKS, CHUNKS[0]))), r"foreign or doubled \[\('sales\.orders', 0, 0, 5\)\]"),
-        (tuple(map(result, (*CHUNKS, Chunk("other", 0, 0, 5)))), r"foreign or doubled \[\('other', 0, 0, 5\)\]"),
+        (tuple(map(result, CHUNKS[:2])), r"missing chunks \[\('hour-1', 'sales\.orders', 1, 3, 4\)\]"),
+        (tuple(map(result, (*CHUNKS, CHUNKS[0]))), r"foreign or doubled \[\('hour-1', 'sales\.orders', 0, 0, 5\)\]"),
+        (
+            tuple(map(result, (*CHUNKS, Chunk("hour-1", "other", 0, 0, 5)))),
+            r"foreign or doubled \[\('hour-1', 'other', 0, 0, 5\)\]",
+        ),
         ((*map(result, CHUNKS[:2]), replace(result(CHUNKS[2]), holes=1)), r"1-3-4 delivered 1 and has 1 holes"),
     ],
 )

@@ -14,9 +14,16 @@ create table if not exists staging.customer_change (
     topic varchar(128),
     partition number(9, 0),
     offset number(18, 0),
-    arrival_ts timestamp_ntz
+    arrival_ts timestamp_ntz,
+    load_id varchar(64)
 )
-cluster by (slice_id);
+cluster by (load_id);
+
+alter table staging.customer_change add column if not exists load_id varchar(64);
+
+update staging.customer_change
+set load_id = slice_id
+where load_id is null;
 
 -- Grain: one row per change of an account.
 create table if not exists core.customer_change (

@@ -13,11 +13,18 @@ create table if not exists staging.customer_contact (
     topic varchar(128),
     partition number(9, 0),
     offset number(18, 0),
-    arrival_ts timestamp_ntz
+    arrival_ts timestamp_ntz,
+    load_id varchar(64)
 )
-cluster by (slice_id);
+cluster by (load_id);
 
 alter table staging.customer_contact add column if not exists postal_address varchar(256);
+
+alter table staging.customer_contact add column if not exists load_id varchar(64);
+
+update staging.customer_contact
+set load_id = slice_id
+where load_id is null;
 
 -- Grain: one row per event with contact.
 create table if not exists core.customer_contact (

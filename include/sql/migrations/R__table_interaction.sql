@@ -27,9 +27,10 @@ create table if not exists staging.interaction (
     topic varchar(128),
     partition number(9, 0),
     offset number(18, 0),
-    arrival_ts timestamp_ntz
+    arrival_ts timestamp_ntz,
+    load_id varchar(64)
 )
-cluster by (slice_id);
+cluster by (load_id);
 
 alter table staging.interaction add column if not exists customer_id varchar(32);
 
@@ -52,6 +53,12 @@ alter table staging.interaction add column if not exists page_load_ms number(9, 
 alter table staging.interaction add column if not exists error_code varchar(32);
 
 alter table staging.interaction add column if not exists app_version varchar(16);
+
+alter table staging.interaction add column if not exists load_id varchar(64);
+
+update staging.interaction
+set load_id = slice_id
+where load_id is null;
 
 -- Grain: one row per interaction of a visitor.
 create table if not exists core.interaction (

@@ -15,13 +15,20 @@ create table if not exists staging.inventory_movement (
     topic varchar(128),
     partition number(9, 0),
     offset number(18, 0),
-    arrival_ts timestamp_ntz
+    arrival_ts timestamp_ntz,
+    load_id varchar(64)
 )
-cluster by (slice_id);
+cluster by (load_id);
 
 alter table staging.inventory_movement add column if not exists order_id varchar(32);
 
 alter table staging.inventory_movement add column if not exists other_warehouse_id varchar(16);
+
+alter table staging.inventory_movement add column if not exists load_id varchar(64);
+
+update staging.inventory_movement
+set load_id = slice_id
+where load_id is null;
 
 -- Grain: one row per movement of one product in one warehouse.
 create table if not exists core.inventory_movement (

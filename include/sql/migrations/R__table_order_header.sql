@@ -18,9 +18,10 @@ create table if not exists staging.order_header (
     topic varchar(128),
     partition number(9, 0),
     offset number(18, 0),
-    arrival_ts timestamp_ntz
+    arrival_ts timestamp_ntz,
+    load_id varchar(64)
 )
-cluster by (slice_id);
+cluster by (load_id);
 
 alter table staging.order_header add column if not exists customer_id varchar(32);
 
@@ -29,6 +30,12 @@ alter table staging.order_header add column if not exists country_code varchar(2
 alter table staging.order_header add column if not exists region varchar(16);
 
 alter table staging.order_header add column if not exists session_id varchar(40);
+
+alter table staging.order_header add column if not exists load_id varchar(64);
+
+update staging.order_header
+set load_id = slice_id
+where load_id is null;
 
 -- Grain: one row per order.
 create table if not exists core.order_header (

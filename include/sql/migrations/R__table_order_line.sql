@@ -17,13 +17,20 @@ create table if not exists staging.order_line (
     topic varchar(128),
     partition number(9, 0),
     offset number(18, 0),
-    arrival_ts timestamp_ntz
+    arrival_ts timestamp_ntz,
+    load_id varchar(64)
 )
-cluster by (slice_id);
+cluster by (load_id);
 
 alter table staging.order_line add column if not exists customer_id varchar(32);
 
 alter table staging.order_line add column if not exists description varchar(256);
+
+alter table staging.order_line add column if not exists load_id varchar(64);
+
+update staging.order_line
+set load_id = slice_id
+where load_id is null;
 
 -- Grain: one row per item of lines.
 create table if not exists core.order_line (

@@ -18,15 +18,22 @@ create table if not exists staging.payment (
     topic varchar(128),
     partition number(9, 0),
     offset number(18, 0),
-    arrival_ts timestamp_ntz
+    arrival_ts timestamp_ntz,
+    load_id varchar(64)
 )
-cluster by (slice_id);
+cluster by (load_id);
 
 alter table staging.payment add column if not exists customer_id varchar(32);
 
 alter table staging.payment add column if not exists card_hash varchar(64);
 
 alter table staging.payment add column if not exists billing_country varchar(64);
+
+alter table staging.payment add column if not exists load_id varchar(64);
+
+update staging.payment
+set load_id = slice_id
+where load_id is null;
 
 -- Grain: one row per item of payments.
 create table if not exists core.payment (

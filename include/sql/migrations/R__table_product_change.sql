@@ -17,15 +17,22 @@ create table if not exists staging.product_change (
     topic varchar(128),
     partition number(9, 0),
     offset number(18, 0),
-    arrival_ts timestamp_ntz
+    arrival_ts timestamp_ntz,
+    load_id varchar(64)
 )
-cluster by (slice_id);
+cluster by (load_id);
 
 alter table staging.product_change add column if not exists unit_cost number(12, 3);
 
 alter table staging.product_change add column if not exists reorder_point number(9, 0);
 
 alter table staging.product_change add column if not exists supplier varchar(64);
+
+alter table staging.product_change add column if not exists load_id varchar(64);
+
+update staging.product_change
+set load_id = slice_id
+where load_id is null;
 
 -- Grain: one row per change of a product.
 create table if not exists core.product_change (

@@ -14,11 +14,18 @@ create table if not exists staging.sensor_reading (
     topic varchar(128),
     partition number(9, 0),
     offset number(18, 0),
-    arrival_ts timestamp_ntz
+    arrival_ts timestamp_ntz,
+    load_id varchar(64)
 )
-cluster by (slice_id);
+cluster by (load_id);
 
 alter table staging.sensor_reading add column if not exists battery_percent number(3, 0);
+
+alter table staging.sensor_reading add column if not exists load_id varchar(64);
+
+update staging.sensor_reading
+set load_id = slice_id
+where load_id is null;
 
 -- Grain: one row per reading of one sensor.
 create table if not exists core.sensor_reading (

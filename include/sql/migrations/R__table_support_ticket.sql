@@ -18,9 +18,10 @@ create table if not exists staging.support_ticket (
     topic varchar(128),
     partition number(9, 0),
     offset number(18, 0),
-    arrival_ts timestamp_ntz
+    arrival_ts timestamp_ntz,
+    load_id varchar(64)
 )
-cluster by (slice_id);
+cluster by (load_id);
 
 alter table staging.support_ticket add column if not exists customer_id varchar(32);
 
@@ -31,6 +32,12 @@ alter table staging.support_ticket add column if not exists product_id varchar(3
 alter table staging.support_ticket add column if not exists message varchar(4000);
 
 alter table staging.support_ticket add column if not exists satisfaction number(1, 0);
+
+alter table staging.support_ticket add column if not exists load_id varchar(64);
+
+update staging.support_ticket
+set load_id = slice_id
+where load_id is null;
 
 -- Grain: one row per step of a ticket.
 create table if not exists core.support_ticket (

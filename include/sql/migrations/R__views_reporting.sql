@@ -172,3 +172,50 @@ select * from marts.sensor_hourly;
 -- Grain: one row per hour, reason and channel of support.
 create or replace view reporting.support_by_hour copy grants as
 select * from marts.support_hourly;
+
+-- Grain: one row per day, customer and country, of days that are rolled up. Guests are not in it.
+create or replace view reporting.customers_by_day copy grants as
+select * from marts.customer_daily;
+
+-- Grain: one row per customer who has ordered, as of the newest day that is rolled up. country, loyalty_tier: today's,
+-- empty for customers without a word in crm.customers.
+create or replace view reporting.customer_segment copy grants as
+select
+    customer_segment.*,
+    customer.country,
+    customer.loyalty_tier
+from marts.customer_segment
+left join core.customer on customer_segment.customer_id = customer.customer_id and customer.is_current;
+
+-- Grain: one row per month of customers' first orders, and month since, as of the newest day that is rolled up.
+create or replace view reporting.cohorts_by_month copy grants as
+select * from marts.cohort_monthly;
+
+-- Grain: one row per product and other product that is bought with it, as of the newest day that is rolled up. Names:
+-- today's.
+create or replace view reporting.product_affinity copy grants as
+select
+    product_affinity.*,
+    product.product_name,
+    other_product.product_name as other_product_name
+from marts.product_affinity
+left join core.product on product_affinity.product_id = product.product_id and product.is_current
+left join core.product as other_product
+    on product_affinity.other_product_id = other_product.product_id and other_product.is_current;
+
+-- Grain: one row per warehouse and product that ever moved in it, as of the end of the newest day that is rolled up.
+-- Name, category, supplier and catalogue_reorder_point, which is for all warehouses together: today's.
+create or replace view reporting.stock_cover copy grants as
+select
+    stock_cover.*,
+    product.product_name,
+    product.category,
+    product.supplier,
+    product.reorder_point as catalogue_reorder_point
+from marts.stock_cover
+left join core.product on stock_cover.product_id = product.product_id and product.is_current;
+
+-- Grain: one row per day on which tickets were opened, reason and channel, of days that are rolled up; a day is final
+-- after 30 days.
+create or replace view reporting.support_by_day copy grants as
+select * from marts.support_daily;

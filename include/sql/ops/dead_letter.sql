@@ -1,6 +1,6 @@
--- Grain: one row per rejected event. Replaces those of slice :slice_id.
+-- Grain: one row per rejected event. Replaces those of load :load_id's slices.
 delete from ops.dead_letter
-where slice_id = :slice_id;
+where slice_id in (select touched_slice.slice_id from staging.touched_slice);
 
 insert into ops.dead_letter (slice_id, topic, partition, offset, arrival_ts, reason, payload)
 select
@@ -12,4 +12,4 @@ select
     reason,
     payload
 from staging.dead_letter
-where slice_id = :slice_id;
+where load_id = :load_id;

@@ -1,30 +1,36 @@
--- Grain: one row per thing that is false about slice :slice_id; nothing is published unless this is empty.
+-- Grain: one row per thing that is false about the slices in staging.touched_slice; nothing is published unless this
+-- is empty.
 with
 
 partitions as (
     select *
     from ops.slice_partition
-    where slice_id = :slice_id
+    where slice_id in (select touched_slice.slice_id from staging.touched_slice)
 ),
 
 rejected as (
     select
+        slice_id,
         topic,
         partition,
         count(*) as dead_letters
     from ops.dead_letter
-    where slice_id = :slice_id
-    group by topic, partition
+    where slice_id in (select touched_slice.slice_id from staging.touched_slice)
+    group by slice_id, topic, partition
 ),
 
 visible as (
     select
+        slice_id,
         topic,
         partition,
         count(*) as published
     from ops.event
-    where slice_id = :slice_id and event_ts >= :first_day and event_ts < :past_last_day
-    group by topic, partition
+    where
+        event_ts >= :first_day
+        and event_ts < :past_last_day
+        and slice_id in (select touched_slice.slice_id from staging.touched_slice)
+    group by slice_id, topic, partition
 ),
 
 twice as (
@@ -67,7 +73,11 @@ final as (
         coalesce(rejected.dead_letters, 0) || ' dead letters are stored, the manifest has '
         || partitions.dead_letters as fault
     from partitions
-    left join rejected on partitions.topic = rejected.topic and partitions.partition = rejected.partition
+    left join rejected
+        on
+            partitions.slice_id = rejected.slice_id
+            and partitions.topic = rejected.topic
+            and partitions.partition = rejected.partition
     where partitions.dead_letters <> coalesce(rejected.dead_letters, 0)
     union all
     select
@@ -75,7 +85,11 @@ final as (
         partitions.partition,
         coalesce(visible.published, 0) || ' events are in core, the ledger has ' || partitions.published as fault
     from partitions
-    left join visible on partitions.topic = visible.topic and partitions.partition = visible.partition
+    left join visible
+        on
+            partitions.slice_id = visible.slice_id
+            and partitions.topic = visible.topic
+            and partitions.partition = visible.partition
     where partitions.published <> coalesce(visible.published, 0)
     union all
     select

@@ -1,5 +1,5 @@
--- Grain: one row per product that slice :slice_id has a change of, or had when it was published before, and version
--- that it has before this publication.
+-- Grain: one row per product that load :load_id has a change of, or its slices had when they were published before, and
+-- version that it has before this publication.
 delete from staging.touched_product;
 
 insert into staging.touched_product (product_id, category, valid_from_ts, valid_to_ts)
@@ -8,11 +8,14 @@ with
 keys as (
     select product_id
     from staging.product_change
-    where slice_id = :slice_id
+    where load_id = :load_id
     union distinct
     select product_id
     from core.product_change
-    where event_hour >= :first_day and event_hour < :past_last_day and slice_id = :slice_id
+    where
+        event_hour >= :first_day
+        and event_hour < :past_last_day
+        and slice_id in (select touched_slice.slice_id from staging.touched_slice)
 ),
 
 final as (

@@ -103,12 +103,12 @@ def _add_page(app: FastAPI) -> None:
             },
         )
 
-    @app.get("/audit/{slice_id}")
-    def audit(slice_id: str) -> Response:
+    @app.get("/audit/{load_id}")
+    def audit(load_id: str) -> Response:
         try:
-            body = audit_page.read(settings().store, slice_id)
+            body = audit_page.read(settings().store, load_id)
         except FileNotFoundError as error:
-            raise NotFound(f"There is no audit page of {slice_id}: it is written when its audit ends.") from error
+            raise NotFound(f"There is no audit page of {load_id}: it is written when its audit ends.") from error
         return Response(
             body,
             media_type="text/html; charset=utf-8",

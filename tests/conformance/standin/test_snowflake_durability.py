@@ -65,6 +65,41 @@ def test_committed_data_stages_history_views_and_comments_survive_kill_9(own: St
         cursor.execute("insert into t values (null, 'x')")
 
 
+def test_load_history_expires_after_64_days(own: StandIn, tmp_path: Path) -> None:
+    """It is read at every COPY, so it must not grow for ever."""
+    for name in ("a.parquet", "b.parquet"):
+        pq.write_table(pa.table({"a": [1, 2]}), tmp_path / name)
+    cursor = own.connect().cursor()
+    cursor.execute("create table t (a integer)")
+    cursor.execute(f"create stage files url = '{tmp_path.as_uri()}/'")
+    cursor.execute(COPY)
+    history = "_fs_information_schema._fs_load_history"
+    cursor.execute(f"update {history} set last_load_time = dateadd(day, -65, current_timestamp())")
+    cursor.execute(COPY.replace("a.parquet", "b.parquet"))
+    assert [name.rpartition("/")[2] for (name,) in rows(cursor, f"select file_name from {history}")] == ["b.parquet"]
+    etags = "select file_name from _fs_information_schema._fs_load_etag"
+    assert [name.rpartition("/")[2] for (name,) in rows(cursor, etags)] == ["b.parquet"]
+
+
+def test_room_of_deleted_rows_is_used_again(own: StandIn) -> None:
+    """A day of staging whose slices go an hour after they came: the files end as big as they were after a few."""
+    cursor = own.connect().cursor()
+    cursor.execute("create table t (slice integer, payload varchar(64))")
+
+    def size_after(slices: range) -> int:
+        for number in slices:
+            cursor.execute(
+                f"insert into t select {number}, sha2(seq4()::varchar || '{number}') "
+                "from table(generator(rowcount => 50000))"
+            )
+            cursor.execute(f"delete from t where slice < {number}")
+        return sum(file.stat().st_size for file in own.data.iterdir() if file.is_file())
+
+    few, day = size_after(range(8)), size_after(range(8, 32))
+    assert value(cursor, "select count(*) from t") == 50_000
+    assert day < 2 * few, f"{few} bytes after 8 slices, {day} after 32"
+
+
 def test_sigterm_ends_it_at_once_even_with_open_sessions(own: StandIn) -> None:
     cursor = own.connect().cursor()
     cursor.execute("create table t (a integer)")

@@ -1,0 +1,29 @@
+"""Platform health: every five minutes, by the clock: days that nobody rolled up; what is late, held, full.
+
+Reads   the ledger, `ops.day`, the ends of the topics' partitions, the space of the store.
+Writes  asset `correction` for every day that is due: announced and lost, waiting since its last correction, or never
+        told of; the day marts of days that are due nevertheless after a quarter of an hour; `ops.metric`.
+
+On failure  nothing else depends on it but days of which nobody told: the next run looks again.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG, CronTriggerTimetable
+
+from madhatter.days import AnnounceDueDays, RollUpLostDays
+from madhatter.health import MeasurePlatform
+from madhatter.policy import DEFAULT_ARGS, page
+
+with DAG(
+    "platform_health",
+    **page(__doc__),
+    schedule=CronTriggerTimetable("*/5 * * * *", timezone="UTC"),
+    catchup=False,
+    max_active_runs=1,
+    default_args=DEFAULT_ARGS,
+    tags=["health"],
+):
+    AnnounceDueDays(task_id="announce")
+    RollUpLostDays(task_id="roll_up")
+    MeasurePlatform(task_id="measure")

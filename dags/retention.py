@@ -1,0 +1,33 @@
+"""Retention: once a day, removes what has served its time, so that live traffic may run for ever.
+
+Reads   the settings MADHATTER_KEEP_... (docs/settings.md); the ledger `ops.slice`: only committed slices count.
+Writes  the topics' bounds; removes staged rows, slice files, audit pages, the archive's oldest files and dead letters'
+        payloads; says what it removed in `ops.purge`.
+
+On failure  clear the task, or leave it: the next day's run removes what this one left. What grows and is not removed
+            here is in docs/how-to/retention.md.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG, CronTriggerTimetable
+
+from madhatter.policy import DEFAULT_ARGS, page
+from madhatter.retention import AlignTopics, Purge
+
+with DAG(
+    "retention",
+    **page(__doc__),
+    schedule=CronTriggerTimetable("30 4 * * *", timezone="UTC"),
+    catchup=False,
+    is_paused_upon_creation=False,
+    max_active_runs=1,
+    max_active_tasks=1,  # an hour that is due at the same time finds workers
+    default_args=DEFAULT_ARGS,
+    tags=["platform", "day"],
+):
+    AlignTopics(task_id="topics")
+    Purge(task_id="staging", purge="staging")
+    Purge(task_id="slices", purge="slices")
+    Purge(task_id="archive", purge="archive")
+    Purge(task_id="dead_letters", purge="dead_letters")

@@ -1,0 +1,41 @@
+-- Grain: one row per slice and partition. Notes what the slices of a load delivered: :hours is a JSON list of [slice,
+-- hours touched], :counts one of [slice, topic, partition, delivered, holes, dead letters].
+update ops.slice
+set hours_touched = touched.hours
+from (
+    select
+        value[0]::varchar as slice_id,
+        value[1]::integer as hours
+    from table(flatten(input => parse_json(:hours)))
+) as touched
+where slice.slice_id = touched.slice_id;
+
+update ops.slice_partition
+set
+    delivered = 0,
+    holes = 0,
+    dead_letters = 0,
+    published = coalesce(published, 0),
+    duplicates = coalesce(duplicates, 0),
+    erased = coalesce(erased, 0)
+where slice_id in (select value[0]::varchar from table(flatten(input => parse_json(:hours))));
+
+update ops.slice_partition
+set
+    delivered = counted.delivered,
+    holes = counted.holes,
+    dead_letters = counted.dead_letters
+from (
+    select
+        value[0]::varchar as slice_id,
+        value[1]::varchar as topic,
+        value[2]::integer as partition,
+        value[3]::integer as delivered,
+        value[4]::integer as holes,
+        value[5]::integer as dead_letters
+    from table(flatten(input => parse_json(:counts)))
+) as counted
+where
+    slice_partition.slice_id = counted.slice_id
+    and slice_partition.topic = counted.topic
+    and slice_partition.partition = counted.partition;

@@ -1,0 +1,65 @@
+"""Topic settings that bound the log: how long, how much, in which pieces. Contracts say how long a topic's messages are
+worth keeping, the environment how much of that it has room for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from madhatter.kafka import TIMEOUT_S
+from madhatter.settings import kept_in_log, settings
+
+if TYPE_CHECKING:
+    from confluent_kafka.admin import AdminClient
+
+# A broker removes whole segments that it no longer writes to: what is kept goes over its bound by one of them.
+SEGMENT = timedelta(days=1)
+PIECES = 8
+SMALLEST_SEGMENT = 1 << 20  # Kafka's own limit
+
+
+def bounds(retention_ms: int) -> dict[str, str]:
+    """The topic settings for a contract's retention (-1: no end) in this environment."""
+    kept, size = kept_in_log(retention_ms), settings().log_bytes
+    found = {"retention.ms": "-1", "retention.bytes": str(size or -1)}
+    if kept is not None:
+        found["retention.ms"] = str(kept // timedelta(milliseconds=1))
+        found["segment.ms"] = str(min(kept, SEGMENT) // timedelta(milliseconds=1))
+    if size:
+        found["segment.bytes"] = str(max(SMALLEST_SEGMENT, size // PIECES))
+    return found
+
+
+def align(client: AdminClient, topics: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Gives topics the bounds of their contracts; returns what was changed, {topic: {setting: value}}. Raises
+    KafkaException."""
+    from include.contracts.contract import contract
+
+    return set_bounds(client, {topic: bounds(contract(topic).retention_ms) for topic in topics})
+
+
+def set_bounds(client: AdminClient, wanted: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    """Sets topics' settings where they are others; returns those."""
+    from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+    asked = [ConfigResource(ResourceType.TOPIC, topic) for topic in wanted]
+    changed: dict[str, dict[str, str]] = {}
+    for resource, future in client.describe_configs(asked, request_timeout=TIMEOUT_S).items():
+        found = {name: entry.value for name, entry in future.result().items()}
+        values = wanted[resource.name]
+        if other := {name: value for name, value in values.items() if found[name] != value}:
+            changed[resource.name] = other
+    orders = [
+        ConfigResource(
+            ResourceType.TOPIC,
+            topic,
+            incremental_configs=[
+                ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in values.items()
+            ],
+        )
+        for topic, values in changed.items()
+    ]
+    for future in client.incremental_alter_configs(orders, request_timeout=TIMEOUT_S).values() if orders else ():
+        future.result()
+    return changed
