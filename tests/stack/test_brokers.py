@@ -216,6 +216,19 @@ def test_the_verdict_names_harm_that_is_done_on_purpose(three: Platform, tmp_pat
 
 
 @pytest.mark.usefixtures("died")
+def test_the_drill_names_the_tables_that_a_rebuild_makes_differently(three: Platform) -> None:
+    three.sql("update marts.sensor_hourly set readings = readings + 1")
+    done = three.local("drill")
+    assert done.returncode == 1, done.stdout + done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert [words[0] for words in lines if words[-1:] == ["DIFFERS"]] == ["marts.sensor_hourly"]
+    three.sql("update marts.sensor_hourly set readings = readings - 1")
+    done = three.local("drill")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not (three.instance.home / "drill").exists()
+
+
+@pytest.mark.usefixtures("died")
 def test_the_verdict_names_a_message_that_nobody_sent(three: Platform, tmp_path: Path) -> None:
     producer = Producer({"bootstrap.servers": three.bootstrap})
     producer.produce("sales.orders", b"{}")
