@@ -111,7 +111,7 @@ def test_job_is_launched_once_though_a_broker_the_scheduler_and_the_triggerer_di
     for process in running:
         process.send_signal(signal.SIGSTOP)
     until(
-        lambda: "transform deferred" in three.api.active_tasks("retail_backfill", "killed"),
+        lambda: "load.transform deferred" in three.api.active_tasks("retail_backfill", "killed"),
         "the task waits for its job",
     )
     for service in ("airflow-triggerer", "airflow-scheduler"):
