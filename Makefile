@@ -39,6 +39,9 @@ clean: ## Stop, and remove all data and logs (ALL=1: the environments too)
 migrate: ## Bring the warehouse's schemas up to date
 	@$(NEED_PLATFORM) "$(PLATFORM)" -m local migrate
 
+drill: ## Rebuild the warehouse from archive, migrations and ledger beside the running one, and compare
+	@$(NEED_PLATFORM) "$(PLATFORM)" -m local drill
+
 test: install-dev lint ## Install what tests need, lint, and run all tests
 	@"$(PLATFORM)" -m pytest -n 3 --no-loadscope-reorder $(PYTEST)
 

@@ -1,8 +1,8 @@
-"""Retention: once a day, removes what has served its time, so that live traffic may run for ever.
+"""Retention: once a day, keeps the ledger beside the archive and removes what has served its time.
 
 Reads   the settings MADHATTER_KEEP_... (docs/settings.md); the ledger `ops.slice`: only committed slices count.
-Writes  the topics' bounds; removes staged rows, slice files, audit pages, the archive's oldest files and dead letters'
-        payloads; says what it removed in `ops.purge`.
+Writes  <store>/ledger/<time>, from which `make drill` rebuilds; the topics' bounds; removes staged rows, files of
+        loads, audit pages, the archive's oldest files and dead letters' payloads; says in `ops.purge` what it removed.
 
 On failure  clear the task, or leave it: the next day's run removes what this one left. What grows and is not removed
             here is in docs/how-to/retention.md.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from airflow.sdk import DAG, CronTriggerTimetable
 
+from madhatter.ledger_export import ExportLedger
 from madhatter.policy import DEFAULT_ARGS, page
 from madhatter.retention import AlignTopics, Purge
 
@@ -26,6 +27,7 @@ with DAG(
     default_args=DEFAULT_ARGS,
     tags=["platform", "day"],
 ):
+    ExportLedger(task_id="ledger")
     AlignTopics(task_id="topics")
     Purge(task_id="staging", purge="staging")
     Purge(task_id="slices", purge="slices")

@@ -136,6 +136,14 @@ def migrate(instance: Instance) -> None:
         schemachange(instance)
 
 
+def drill(instance: Instance) -> int:
+    """Rebuilds the warehouse beside itself and compares; returns 1 when they differ."""
+    os.environ.update(instance.settings)
+    from local.drill import drill as rebuild
+
+    return rebuild(instance)
+
+
 def run(instance: Instance, module: str, *arguments: str) -> int:
     """Runs a Python module with the instance's environment, in the repository."""
     return subprocess.run(
@@ -172,7 +180,7 @@ def main() -> int:
     """Runs the command of the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("up", "down", "status", "migrate"):
+    for name in ("up", "down", "status", "migrate", "drill"):
         commands.add_parser(name)
     p = commands.add_parser("logs")
     p.add_argument("service", nargs="?", default=os.environ.get("S", ""))
@@ -206,6 +214,7 @@ def main() -> int:
         "down": lambda: down(instance),
         "status": lambda: status(instance),
         "migrate": lambda: migrate(instance),
+        "drill": lambda: drill(instance),
         "logs": lambda: logs(instance, a.service, a.lines, a.follow),
         "sql": lambda: sql(instance, a.query, a.format),
         "clean": lambda: clean(instance, a.everything),

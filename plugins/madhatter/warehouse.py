@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from airflow.sdk import Context
     from snowflake.connector import SnowflakeConnection
     from snowflake.connector.cursor import SnowflakeCursor
@@ -40,6 +41,17 @@ class Warehouse:
             _execute(cursor, sql, parameters)
             names = [column.name.lower() for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def table(self, sql: str) -> pa.Table:
+        """The rows of one query as columns, with lower-case names; without rows they have no types."""
+        import pyarrow as pa
+
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql)
+            names = [column.name.lower() for column in cursor.description or ()]
+            if not cursor.rowcount:
+                return pa.table({name: pa.nulls(0) for name in names})
+            return cursor.fetch_arrow_all(force_return_table=True).rename_columns(names)
 
     def run(self, sql: str, **parameters: Any) -> int:
         """Runs one statement and returns how many rows it changed."""

@@ -89,7 +89,11 @@ class Soak:
             faults.mended(target)
             self._drain(platform)
             self.recovery = self._recovery(platform)
-            return judge(platform, self.folder)
+            verdict = judge(platform, self.folder)
+            say("rebuilds")
+            rebuilt = platform.local("drill")
+            verdict.expect_nothing("tables that a rebuild makes differently", _differing(rebuilt))
+            return verdict
         finally:
             if platform is not None:
                 faults.mended(target)
@@ -216,6 +220,14 @@ class Soak:
             "join ops.slice on part.slice_id = slice.slice_id where slice.state = 'committed'"
         )
         return int(sent - committed)
+
+
+def _differing(drill: subprocess.CompletedProcess[str]) -> list[str]:
+    """What a restore drill has found, line by line."""
+    lines = drill.stdout.splitlines()
+    if drill.returncode and not any("DIFFERS" in line for line in lines):
+        return [drill.stdout[-1000:] + drill.stderr[-1000:]]
+    return [line for line in lines if "DIFFERS" in line]
 
 
 def main() -> int:

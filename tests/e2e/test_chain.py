@@ -230,16 +230,47 @@ def check_against_the_account(log: Truth) -> None:
 def test_day_is_rolled_up_when_its_24_hours_are_announced(platform: Platform) -> None:
     day = platform.one("select min(order_date) from ops.day")
     assert daily_run(platform, str(day)) is None
+    platform.sql("delete from ops.day where order_date = %s", day)
     for hour in range(24):
         assert daily_run(platform, str(day)) is None
         platform.api.announce("sales_hour", f"{day}T{hour:02}:00:00")
-    until(lambda: daily_run(platform, str(day)) == "success", f"retail_daily has rolled {day} up", 120)
+    until(lambda: daily_run(platform, str(day)) == "success", f"retail_daily has run for {day}", 120)
+    assert platform.one("select count(*) from ops.day where order_date = %s", day) == 1
 
 
 def daily_run(platform: Platform, day: str) -> str | None:
     """State of the newest retail_daily run of a day."""
     states = [run["state"] for run in platform.api.runs("retail_daily") if run["partition_key"] == day]
     return states[-1] if states else None
+
+
+def test_replay_of_published_windows_from_the_archive_changes_nothing(platform: Platform) -> None:
+    windows = until(lambda: [row for row in platform.committed() if row["delivered"]], "a window with events")
+    first, last = windows[0], windows[-1]
+
+    def content() -> dict[str, Any]:
+        tables = ("interaction", "sensor_reading", "order_header", "order_line")
+        which = "where slice_id in (select slice_id from ops.slice where window_end <= %s and kind = 'hour')"
+        return {
+            name: platform.sql(f"select hash_agg(*) as h, count(*) as n from core.{name} {which}", last["window_end"])
+            for name in tables
+        }
+
+    before = content()
+    conf = {
+        "mode": "replay",
+        "from": f"{first['window_start'].isoformat()}Z",
+        "to": f"{last['window_end'].isoformat()}Z",
+        "source": "archive",
+    }
+    body = {"dag_run_id": "replay", "logical_date": None, "conf": conf}
+    platform.api._call("POST", "/api/v2/dags/retail_backfill/dagRuns", body)
+    until(lambda: platform.api.run("retail_backfill", "replay")["state"] == "success", "the replay succeeds", 180)
+    assert content() == before
+    (replayed,) = platform.sql("select * from ops.backfill where run_id = 'replay'")
+    assert replayed["slices"] == len(windows)
+    assert replayed["done_ts"] is not None
+    assert_balanced(platform)
 
 
 def test_failed_try_is_told_with_its_error_and_its_log(platform: Platform) -> None:

@@ -78,7 +78,19 @@ def test_held_slice_is_published_by_a_persons_decision(platform: Platform) -> No
         ("retail_hourly", {"partition_key": "2020-01-01T00:00:30"}, "is no window that has begun"),
         ("retail_daily", {}, "is no day: trigger with one such as"),
         ("retail_daily", {"partition_key": "2099-01-01"}, "is no day that is over"),
-        ("retail_backfill", {"conf": {"from": "2026-01-01"}}, "has no parameter from; it takes none"),
+        ("retail_hourly", {"conf": {"from": "2026-01-01"}}, "has no parameter from; it takes none"),
+        ("retail_backfill", {"conf": {"slice": 7}}, "has no parameter slice; it takes from, mode, source, to"),
+        ("retail_backfill", {"conf": {"mode": "replay"}}, "replay needs `from` and `to`"),
+        (
+            "retail_backfill",
+            {"conf": {"mode": "replay", "from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"}},
+            "from=2026-01-02 00:00:00 is not before to=2026-01-01 00:00:00",
+        ),
+        (
+            "retail_backfill",
+            {"conf": {"mode": "replay", "from": "2026-01-02T00:00:00Z", "to": "2099-01-01T00:00:00Z"}},
+            "to=2099-01-01 00:00:00 is in the future",
+        ),
     ],
 )
 def test_request_that_a_dag_cannot_serve_fails_at_its_start_with_words(
@@ -98,6 +110,9 @@ def test_request_that_a_dag_cannot_serve_fails_at_its_start_with_words(
         ("force_publish", {"conf": {"slice_id": "hour-20261123t100000", "reason": ""}}, "param reason"),
         ("retail_daily", {"partition_key": "yesterday"}, "does not match format"),
         ("retail_backfill", {"partition_key": "2026-01-01"}, "not a partitioned Dag"),
+        ("retail_backfill", {"conf": {"mode": "again"}}, "param mode"),
+        ("retail_backfill", {"conf": {"mode": "replay", "from": "yesterday"}}, "param from"),
+        ("retail_backfill", {"conf": {"source": "tape"}}, "param source"),
     ],
 )
 def test_request_that_a_form_can_judge_is_refused_there(

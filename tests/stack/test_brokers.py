@@ -111,7 +111,7 @@ def test_job_is_launched_once_though_a_broker_the_scheduler_and_the_triggerer_di
     for process in running:
         process.send_signal(signal.SIGSTOP)
     until(
-        lambda: "transform deferred" in three.api.active_tasks("retail_backfill", "killed"),
+        lambda: "load.transform deferred" in three.api.active_tasks("retail_backfill", "killed"),
         "the task waits for its job",
     )
     for service in ("airflow-triggerer", "airflow-scheduler"):
@@ -213,6 +213,19 @@ def test_the_verdict_names_harm_that_is_done_on_purpose(three: Platform, tmp_pat
         three.sql(f"delete from {harm.table}")
         three.sql(f"insert into {harm.table} select * from staging.saved")
     assert any(harm.named in finding for finding in findings), findings
+
+
+@pytest.mark.usefixtures("died")
+def test_the_drill_names_the_tables_that_a_rebuild_makes_differently(three: Platform) -> None:
+    three.sql("update marts.sensor_hourly set readings = readings + 1")
+    done = three.local("drill")
+    assert done.returncode == 1, done.stdout + done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert [words[0] for words in lines if words[-1:] == ["DIFFERS"]] == ["marts.sensor_hourly"]
+    three.sql("update marts.sensor_hourly set readings = readings - 1")
+    done = three.local("drill")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not (three.instance.home / "drill").exists()
 
 
 @pytest.mark.usefixtures("died")
