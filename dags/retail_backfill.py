@@ -12,17 +12,12 @@ On failure  clear the failed tasks: loads that are published stay so, and a load
 
 from __future__ import annotations
 
-from typing import Any
+from airflow.sdk import DAG, Param
 
-from airflow.sdk import DAG, Param, task_group
-
-from madhatter.audit import AuditLoad
-from madhatter.backfill import AfterLiveHours, PlanBackfill
-from madhatter.dataflow import TransformLoad
+from madhatter.backfill import PlanBackfill
 from madhatter.days import RollUpDays
+from madhatter.loads import load
 from madhatter.policy import DEFAULT_ARGS, page
-from madhatter.publish import PublishLoad
-from madhatter.staging import StageLoad
 
 with DAG(
     "retail_backfill",
@@ -30,8 +25,7 @@ with DAG(
     schedule=None,
     is_paused_upon_creation=False,
     max_active_runs=1,
-    # Of one load after the other each step runs once at a time: live hours need the workers too.
-    default_args={**DEFAULT_ARGS, "max_active_tis_per_dagrun": 1},
+    default_args=DEFAULT_ARGS,
     params={
         "mode": Param(
             "catch_up",
@@ -65,17 +59,6 @@ with DAG(
     tags=["retail", "backfill"],
 ):
     plan = PlanBackfill(task_id="plan")
-
-    @task_group
-    def load(load: Any) -> Any:
-        """One load, from its plan to its publication."""
-        wait = AfterLiveHours(task_id="after_live_hours")
-        transform = TransformLoad(task_id="transform", load=load)
-        stage = StageLoad(task_id="stage", load=load)
-        audit = AuditLoad(task_id="audit", load=stage.output)
-        publish = PublishLoad(task_id="publish", load=stage.output)
-        wait >> transform >> stage >> audit >> publish
-        return publish.output
 
     published = load.expand(load=plan.output)
     RollUpDays(task_id="roll_up", loads=published)

@@ -40,7 +40,8 @@ def uri(store: str, chunk: Chunk) -> str:
 def write(store: str, chunk: Chunk, records: Records, parsed: Parsed) -> None:
     """Writes a chunk's records. Card numbers in dead letters, in events with one in a text and in keys are masked; no
     other event has one."""
-    suspects = {*parsed.reasons, *parsed.masked}
+    fixed = {offset for offset, _ in chunk.fixes}
+    suspects = {*parsed.reasons, *parsed.masked, *(at for at, offset in enumerate(records.offsets) if offset in fixed)}
     values = [cards.mask_message(value) if at in suspects else value for at, value in enumerate(records.values)]
     keys = pa.array(records.keys, pa.binary())
     near = cards.suspects(keys, are_identifiers=True)

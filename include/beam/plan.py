@@ -20,13 +20,15 @@ Source = Literal["kafka", "archive"]
 
 @dataclass(frozen=True)
 class Chunk:
-    """Offsets [start, end) of one partition, which belong to a slice."""
+    """Offsets [start, end) of one partition, which belong to a slice. fixes: (offset, rule of include/fixes) of dead
+    letters that are mended."""
 
     slice_id: str
     topic: str
     partition: int
     start: int
     end: int
+    fixes: tuple[tuple[int, str], ...] = ()
 
     @property
     def name(self) -> str:
@@ -68,7 +70,7 @@ class Plan:
         """Reads plan.json. Raises FileNotFoundError or ValueError with the URI."""
         try:
             raw = storage.read_json(uri)
-            chunks = tuple(Chunk(**chunk) for chunk in raw["chunks"])
+            chunks = tuple(map(_chunk, raw["chunks"]))
             return Plan(raw["load_id"], raw["store"], chunks, dict(raw["references"]), raw["source"])
         except (KeyError, TypeError, ValueError) as error:  # ValueError: cut, or no JSON at all
             raise ValueError(f"{uri} is not a plan: {error!r}") from error
@@ -151,7 +153,7 @@ class Manifest:
         most one file a table, its own."""
         if self.load_id != plan.load_id:
             raise ValueError(f"manifest of {self.load_id}: the plan is of {plan.load_id}")
-        planned, found = Counter(map(_key, plan.chunks)), Counter(_key(result.chunk) for result in self.results)
+        planned, found = Counter(map(place, plan.chunks)), Counter(place(result.chunk) for result in self.results)
         if planned != found:
             missing = sorted((planned - found).elements())
             foreign = sorted((found - planned).elements())
@@ -171,14 +173,19 @@ class Manifest:
                 )
 
 
-def _key(chunk: Chunk) -> tuple[str, str, int, int, int]:
+def place(chunk: Chunk) -> tuple[str, str, int, int, int]:
+    """Slice, topic, partition, start and end of a chunk."""
     return chunk.slice_id, chunk.topic, chunk.partition, chunk.start, chunk.end
+
+
+def _chunk(raw: Mapping[str, Any]) -> Chunk:
+    return Chunk(**{**raw, "fixes": tuple((offset, rule) for offset, rule in raw["fixes"])})
 
 
 def _result(raw: Mapping[str, Any]) -> ChunkResult:
     files: Iterable[Mapping[str, Any]] = raw["files"]
     return ChunkResult(
-        chunk=Chunk(**raw["chunk"]),
+        chunk=_chunk(raw["chunk"]),
         files=tuple(File(**file) for file in files),
         delivered=raw["delivered"],
         holes=raw["holes"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -14,6 +15,7 @@ from include.beam import archive
 from include.beam.parse import MICROSECONDS, Parsed, Parser, payload_text
 from include.beam.plan import Chunk, ChunkResult, File, Plan
 from include.beam.source import Records
+from include.fixes import rule
 
 DEAD_LETTER = "dead_letter"
 
@@ -30,7 +32,7 @@ def _parser(topic: str, pinned: tuple[tuple[str, str], ...]) -> Parser:
 
 def write_chunk(plan: Plan, chunk: Chunk, records: Records) -> ChunkResult:
     """Parses and writes the records of a chunk; the result names every file that belongs to the load."""
-    parsed = parser(chunk.topic, plan.references).parse(records)
+    parsed = parser(chunk.topic, plan.references).parse(mended(chunk, records))
     tables = {name: _positioned(plan, chunk, records, parsed, name) for name in parsed.tables}
     tables[DEAD_LETTER] = _dead_letters(plan, chunk, records, parsed)
     files = []
@@ -52,6 +54,21 @@ def write_chunk(plan: Plan, chunk: Chunk, records: Records) -> ChunkResult:
         dead_letters=len(parsed.reasons),
         hours=tuple(hours),
     )
+
+
+def mended(chunk: Chunk, records: Records) -> Records:
+    """The records with the chunk's fixes applied; those that a rule cannot mend are as they were. Raises NoRule."""
+    if not chunk.fixes:
+        return records
+    values, rejected = list(records.values), dict(records.rejected)
+    at = {offset: index for index, offset in enumerate(records.offsets)}
+    for offset, name in chunk.fixes:
+        index = at.get(offset)
+        if index is None or index in rejected:
+            continue
+        if (value := rule(name).fix(chunk.topic, values[index])) is not None:
+            values[index] = value
+    return replace(records, values=values)
 
 
 def _position(plan: Plan, chunk: Chunk, records: Records, index: np.ndarray) -> dict[str, pa.Array]:  # type: ignore[type-arg]

@@ -50,7 +50,8 @@ def publication(model: Model) -> str:
     if model.is_root:
         source = _first_of_each_event(model, names)
         says = (
-            "Of events with the same id and date the slice wins that was committed first, in it the first in the log."
+            "Of events with the same id and date the slice wins that was committed first, in it the first in the log.\n"
+            "-- A mended dead letter that was found to be a duplicate stays one."
         )
     else:
         source = _rows_of_published_events(model, names)
@@ -79,7 +80,16 @@ staged as (
     select rows_of_load.*
     from {table.staging} as rows_of_load
     inner join staging.touched_slice on rows_of_load.slice_id = touched_slice.slice_id
-    where rows_of_load.load_id = :load_id and rows_of_load.event_id not in (select erased.event_id from ops.erased)
+    left join ops.fix as twin
+        on
+            rows_of_load.topic = twin.topic
+            and rows_of_load.partition = twin.partition
+            and rows_of_load.offset = twin.offset
+            and twin.outcome = 'duplicate'
+    where
+        rows_of_load.load_id = :load_id
+        and rows_of_load.event_id not in (select erased.event_id from ops.erased)
+        and twin.topic is null
     qualify
         row_number() over (
             partition by rows_of_load.event_id, to_date(rows_of_load.event_ts)
@@ -246,17 +256,28 @@ from (
                 and staged.offset = visible.offset
             ) as published,
             count_if(
-                visible.event_id is not null
-                and gone.event_id is null
-                and not (
-                    staged.topic = visible.topic
-                    and staged.partition = visible.partition
-                    and staged.offset = visible.offset
+                gone.event_id is null
+                and (
+                    twin.topic is not null
+                    or (
+                        visible.event_id is not null
+                        and not (
+                            staged.topic = visible.topic
+                            and staged.partition = visible.partition
+                            and staged.offset = visible.offset
+                        )
+                    )
                 )
             ) as duplicates
         from staged
         left join visible on staged.event_id = visible.event_id and staged.event_date = visible.event_date
         left join gone on staged.event_id = gone.event_id
+        left join ops.fix as twin
+            on
+                staged.topic = twin.topic
+                and staged.partition = twin.partition
+                and staged.offset = twin.offset
+                and twin.outcome = 'duplicate'
         group by staged.slice_id, staged.topic, staged.partition
     )
 

@@ -79,17 +79,17 @@ class PlanBackfill(BaseOperator):
                 if asked.mode == "catch_up":
                     to = asked.to or now
                     slice_id = backfill_id(run_id)
-                    loads = [planning.plan(session, slice_id, "backfill", (EPOCH, to), to, self.kafka_conn_id, began)]
+                    planned = [planning.plan(session, slice_id, "backfill", (EPOCH, to), to, self.kafka_conn_id, began)]
                 else:
                     bootstrap = kafka.client_settings(self.kafka_conn_id)["bootstrap.servers"]
                     own = settings()
-                    loads = list(replay(session, own.store, asked, run_id, bootstrap, own.chunk_size))
-                _note(session, run_id, asked, loads)
+                    planned = list(replay(session, own.store, asked, run_id, bootstrap, own.chunk_size))
+                _note(session, run_id, asked, planned)
         except (WindowRefused, ArchiveGap) as error:
             raise AirflowFailException(str(error)) from error
-        slices, offsets = sum(len(load["slices"]) for load in loads), sum(load["offsets"] for load in loads)
-        self.log.info("%s: %s offsets of %s slices in %s loads", asked.mode, offsets, slices, len(loads))
-        return loads
+        slices, offsets = sum(len(load["slices"]) for load in planned), sum(load["offsets"] for load in planned)
+        self.log.info("%s: %s offsets of %s slices in %s loads", asked.mode, offsets, slices, len(planned))
+        return planned
 
 
 class AfterLiveHours(BaseSensorOperator):
@@ -135,6 +135,20 @@ def replay(
 ) -> Iterator[dict[str, Any]]:
     """The loads of all committed slices with events that arrived in the window, whole slices, oldest first. Raises
     WindowRefused when there are none, or the window is not closed; ArchiveGap when the archive lacks some of them."""
+    slices = _replayed(warehouse, asked)
+    yield from loads(warehouse, store, slices, asked.source, run_id, bootstrap_servers, chunk_size)
+
+
+def loads(
+    warehouse: Warehouse,
+    store: str,
+    slices: list[Slice],
+    source: Source,
+    run_id: str,
+    bootstrap_servers: str,
+    chunk_size: int,
+) -> Iterator[dict[str, Any]]:
+    """The loads that compute committed slices once more. Raises ArchiveGap when the archive lacks some of them."""
     from include.beam import archive
     from include.beam.plan import cut
 
@@ -144,15 +158,15 @@ def replay(
             try:
                 yield from archive.chunks(store, *place)
             except archive.ArchiveGap:
-                if asked.source == "archive":
+                if source == "archive":
                     raise
                 yield from cut(*place, chunk_size)
 
-    for number, load in enumerate(group(_replayed(warehouse, asked))):
+    for number, load in enumerate(group(slices)):
         load_id = f"replay-{_digest(run_id)}-{number}"
-        pieces = [chunk for one in load for chunk in chunks(one)]
-        slices = [one.slice_id for one in load]
-        yield planning.write(store, load_id, slices, pieces, load[0].pins, bootstrap_servers, asked.source)
+        ids = [one.slice_id for one in load]
+        pieces = planning.with_fixes(warehouse, ids, (chunk for one in load for chunk in chunks(one)))
+        yield planning.write(store, load_id, ids, pieces, load[0].pins, bootstrap_servers, source)
 
 
 def group(slices: list[Slice]) -> Iterator[list[Slice]]:

@@ -54,6 +54,12 @@ def committed(warehouse: Warehouse, start: datetime, end: datetime) -> list[Slic
     )
 
 
+def with_ids(warehouse: Warehouse, ids: list[str]) -> list[Slice]:
+    """The slices with these ids, in the order of first commits."""
+    which = "slice_id in (select value::varchar from table(flatten(input => parse_json(:ids))))"
+    return _slices(warehouse, which, ids=json.dumps(ids))
+
+
 def _slices(warehouse: Warehouse, which: str, **parameters: Any) -> list[Slice]:
     """which: a condition on ops.slice."""
     rows = warehouse.rows(f"select * from ops.slice where {which} order by commit_no, slice_id", **parameters)

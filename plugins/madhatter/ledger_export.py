@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from madhatter.warehouse import Warehouse
 
 # What no replay brings back: which offsets are whose, what people decided, what must not be visible.
-TABLES = ("slice", "slice_partition", "slice_hour", "erased", "forced", "day", "history", "backfill")
+TABLES = ("slice", "slice_partition", "slice_hour", "erased", "forced", "day", "history", "backfill", "fix")
 COMPLETE = "complete.json"
 NAME = "%Y%m%dt%H%M%S"
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections import defaultdict
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +15,11 @@ from madhatter.kafka import CONNECTION as KAFKA
 from madhatter.settings import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from include.beam.plan import Chunk, Source
     from madhatter.ledger import Kind, Slice
+    from madhatter.slices import Place
     from madhatter.warehouse import Warehouse
 
 
@@ -72,7 +75,14 @@ def plan(
     size = settings().chunk_size
     chunks = [k for c in planned.claims for k in cut(slice_id, c.topic, c.partition, c.start, c.end, size)]
     store = settings().store
-    load = write(store, slice_id, [slice_id], chunks, pin(warehouse, store, planned), client["bootstrap.servers"])
+    load = write(
+        store,
+        slice_id,
+        [slice_id],
+        with_fixes(warehouse, [slice_id], chunks),
+        pin(warehouse, store, planned),
+        client["bootstrap.servers"],
+    )
     warehouse.run("update ops.slice set plan_uri = :uri where slice_id = :id", uri=load["plan_uri"], id=slice_id)
     ledger.record_seconds(warehouse, slice_id, "plan", time.monotonic() - began)
     return load
@@ -107,6 +117,23 @@ def write(
         "offsets": sum(chunk.end - chunk.start for chunk in own.chunks),
         "parameters": {"plan": uri, "bootstrap_servers": bootstrap_servers},
     }
+
+
+def with_fixes(warehouse: Warehouse, slices: list[str], chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+    """The chunks of these slices with the fixes that were decided for their dead letters."""
+    from madhatter.warehouse import json_list
+
+    rows = warehouse.rows(
+        "select topic, partition, offset, rule_name from ops.fix where coalesce(outcome, '') <> 'rejected' "
+        "and slice_id in (select value::varchar from table(flatten(input => parse_json(:slices)))) order by offset",
+        slices=json_list(slices),
+    )
+    fixes: dict[Place, list[tuple[int, str]]] = defaultdict(list)
+    for row in rows:
+        fixes[row["topic"], row["partition"]].append((row["offset"], row["rule_name"]))
+    for chunk in chunks:
+        own = [fix for fix in fixes[chunk.topic, chunk.partition] if chunk.start <= fix[0] < chunk.end]
+        yield replace(chunk, fixes=tuple(own)) if own else chunk
 
 
 def pin(warehouse: Warehouse, store: str, planned: Slice) -> dict[str, str]:

@@ -100,6 +100,7 @@ def publish(warehouse: Warehouse, load_id: str, hours: Mapping[str, list[str]]) 
         elif model.table.min_items:
             faults += warehouse.rows_of_file(f"core/{name}_missing.sql", **parameters)
     warehouse.run_file("ops/dead_letter.sql", **parameters)
+    warehouse.run_file("ops/fix_outcomes.sql", **parameters)
     moved: set[str] = set()
     for dimension in DIMENSIONS:
         warehouse.run_file(f"dimensions/{dimension}.sql")

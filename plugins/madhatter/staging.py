@@ -6,7 +6,6 @@ import json
 import re
 import time
 from collections import defaultdict
-from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, Context
@@ -143,13 +142,10 @@ def _copy(warehouse: Warehouse, folder: str, table: str, files: list[File]) -> N
 
 def _check_chunks(warehouse: Warehouse, folder: str, table: str, manifest: Manifest) -> None:
     """A file of another load or chunk is copied as well as the right one would be, under the other's id or offsets."""
-    from include.beam.plan import Chunk
+    from include.beam.plan import Chunk, place
 
     chunks = [
-        [*astuple(result.chunk), file.rows]
-        for result in manifest.results
-        for file in result.files
-        if file.table == table
+        [*place(result.chunk), file.rows] for result in manifest.results for file in result.files if file.table == table
     ]
     wrong = warehouse.rows(
         f"""

@@ -45,7 +45,7 @@ TABLES = {
         "sensor_hourly",
         "support_hourly",
     ),
-    "ops": ("slice", "slice_partition", "slice_hour", "dead_letter", "erased", "day", "forced"),
+    "ops": ("slice", "slice_partition", "slice_hour", "dead_letter", "erased", "day", "forced", "fix"),
     "staging": (
         *MODELS,
         "dead_letter",
@@ -57,7 +57,16 @@ TABLES = {
     ),
 }
 Claimer = Callable[[dict[slices.Place, slices.Claim]], list[slices.Claim]]
-CLOCK_COLUMNS = ("planned_ts", "committed_ts", "published_ts", "taken_ts", "rolled_up_ts", "forced_ts")
+CLOCK_COLUMNS = (
+    "planned_ts",
+    "committed_ts",
+    "published_ts",
+    "taken_ts",
+    "rolled_up_ts",
+    "forced_ts",
+    "decided_ts",
+    "resolved_ts",
+)
 
 
 def order(order_id: str, event_ts: str = "2011-01-04T10:00:00Z", **changes: Any) -> bytes:

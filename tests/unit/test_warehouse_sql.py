@@ -23,7 +23,9 @@ SQL = sorted(
 DML_OR_QUERY = (exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Query)
 # Command is what the parser takes for a statement without understanding it.
 ENDS_A_TRANSACTION = (exp.Command, exp.Create, exp.Alter, exp.Drop, exp.TruncateTable, exp.Transaction, exp.Commit)
-KNOWN_PARAMETERS = {"load_id", "slices", "hours", "counts", "days", "first_day", "past_last_day", "pause_s"}
+KNOWN_PARAMETERS = {"load_id", "slices", "hours", "counts", "days", "first_day", "past_last_day", "pause_s"} | {
+    *("letters", "rule_name", "run_id", "decided_by"),
+}
 
 
 class Recorder:

@@ -52,17 +52,28 @@ from (
                 and staged.offset = visible.offset
             ) as published,
             count_if(
-                visible.event_id is not null
-                and gone.event_id is null
-                and not (
-                    staged.topic = visible.topic
-                    and staged.partition = visible.partition
-                    and staged.offset = visible.offset
+                gone.event_id is null
+                and (
+                    twin.topic is not null
+                    or (
+                        visible.event_id is not null
+                        and not (
+                            staged.topic = visible.topic
+                            and staged.partition = visible.partition
+                            and staged.offset = visible.offset
+                        )
+                    )
                 )
             ) as duplicates
         from staged
         left join visible on staged.event_id = visible.event_id and staged.event_date = visible.event_date
         left join gone on staged.event_id = gone.event_id
+        left join ops.fix as twin
+            on
+                staged.topic = twin.topic
+                and staged.partition = twin.partition
+                and staged.offset = twin.offset
+                and twin.outcome = 'duplicate'
         group by staged.slice_id, staged.topic, staged.partition
     )
 

@@ -1,5 +1,6 @@
--- Grain: one row per slice and partition. Notes what the slices of a load delivered: :hours is a JSON list of [slice,
--- hours touched], :counts one of [slice, topic, partition, delivered, holes, dead letters].
+-- Grain: one row per slice and partition. Notes what those slices of a load delivered that are not committed yet; the
+-- counts of the others stand until they are published again. :hours is a JSON list of [slice, hours touched],
+-- :counts one of [slice, topic, partition, delivered, holes, dead letters].
 update ops.slice
 set hours_touched = touched.hours
 from (
@@ -18,7 +19,13 @@ set
     published = coalesce(published, 0),
     duplicates = coalesce(duplicates, 0),
     erased = coalesce(erased, 0)
-where slice_id in (select value[0]::varchar from table(flatten(input => parse_json(:hours))));
+where
+    slice_id in (select value[0]::varchar from table(flatten(input => parse_json(:hours))))
+    and slice_id not in (
+        select slice.slice_id
+        from ops.slice
+        where slice.state = 'committed'
+    );
 
 update ops.slice_partition
 set
@@ -38,4 +45,9 @@ from (
 where
     slice_partition.slice_id = counted.slice_id
     and slice_partition.topic = counted.topic
-    and slice_partition.partition = counted.partition;
+    and slice_partition.partition = counted.partition
+    and slice_partition.slice_id not in (
+        select slice.slice_id
+        from ops.slice
+        where slice.state = 'committed'
+    );
