@@ -33,7 +33,7 @@ def drill(instance: Instance) -> int:
     """Prints a table; returns 1 when a table of core or marts differs. Raises RuntimeError or ValueError with what to
     do when the platform is down, the archive lacks something or the export does."""
     from include import storage
-    from madhatter import ledger_export
+    from madhatter import ledger, ledger_export, publish
     from madhatter.warehouse import Warehouse
 
     logging.getLogger("snowflake.connector").setLevel(logging.WARNING)
@@ -42,10 +42,16 @@ def drill(instance: Instance) -> int:
         raise RuntimeError(f"the warehouse does not answer on {instance.address('warehouse')}: make up")
     with step("Ledger and hashes of the running warehouse") as say:
         running = Warehouse(connect(instance.port("warehouse")))
-        with running.transaction():  # one moment, whatever is published meanwhile
+        running.run("begin")  # one moment, whatever is published meanwhile; nothing of it is kept
+        try:
+            ledger.take_lock(running, "publish", "drill")
             uri = ledger_export.export(running, instance.store, datetime.now(UTC))
+            # A day that waits for its correction is older than the slices that it is made of.
+            publish.compute_days(running, _stale_days(running))
             expected = hashes(running)
-        running.close()
+        finally:
+            running.run("rollback")
+            running.close()
         say(uri)
     folder = instance.home / "drill"
     shutil.rmtree(folder, ignore_errors=True)
@@ -151,6 +157,17 @@ def _replay(warehouse: Any, store: str, loads: list[dict[str, Any]], say: Say) -
         hours = manifest.hours()
         with warehouse.transaction():
             publish.publish(warehouse, load["load_id"], {one: hours.get(one, []) for one in load["slices"]})
+
+
+def _stale_days(warehouse: Any) -> list[str]:
+    """Days that were touched after they were rolled up."""
+    rows = warehouse.rows(
+        "select distinct done.order_date from ops.day as done "
+        "inner join ops.slice_hour on done.order_date = to_date(slice_hour.event_hour) "
+        "inner join ops.slice on slice_hour.slice_id = slice.slice_id and slice.state = 'committed' "
+        "where slice.published_ts > done.rolled_up_ts"
+    )
+    return [row["order_date"].isoformat() for row in rows]
 
 
 def _roll_up(warehouse: Any) -> None:

@@ -182,9 +182,15 @@ def roll_up(warehouse: Warehouse, days: list[str]) -> None:
     """Notes the days (ISO dates) in ops.day, recomputes their day marts, and as a whole the marts that are as of the
     newest day in ops.day, in one transaction."""
     from madhatter import ledger
-    from madhatter.warehouse import json_list, sql_files
 
     with warehouse.transaction():
         ledger.take_lock(warehouse, "publish", "roll_up")
-        for name in ["ops/day.sql", *sql_files("marts/day"), *sql_files("marts/as_of")]:
-            warehouse.run_file(name, days=json_list(days))
+        compute_days(warehouse, days)
+
+
+def compute_days(warehouse: Warehouse, days: list[str]) -> None:
+    """All of a roll-up but its transaction and its lock."""
+    from madhatter.warehouse import json_list, sql_files
+
+    for name in ["ops/day.sql", *sql_files("marts/day"), *sql_files("marts/as_of")]:
+        warehouse.run_file(name, days=json_list(days))

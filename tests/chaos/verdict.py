@@ -34,8 +34,9 @@ def judge(platform: Platform, folder: Path) -> Verdict:
     verdict = Verdict()
     warehouse = Warehouse(connect(platform.instance.port("warehouse")))
     try:
-        _ledger(verdict, warehouse)
-        _events(verdict, warehouse, platform, folder)
+        with warehouse.transaction():  # one moment: what was not drained goes on meanwhile
+            _ledger(verdict, warehouse)
+            _events(verdict, warehouse, platform, folder)
         _marts(verdict, warehouse)
     finally:
         warehouse.close()
