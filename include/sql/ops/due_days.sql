@@ -1,6 +1,6 @@
 -- Grain: one row per day that is to be rolled up: the ledger covers it, none of its windows waits for somebody, and a
 -- slice that touched it was published after its marts were made, if they ever were. due_ts: since when, or from when
--- on; a day is made again after :pause_s seconds at the soonest. Slices that a backfill is replaying are left to it.
+-- on; a day is corrected again after :pause_s seconds at the soonest. Slices that a backfill is replaying are left to it.
 with
 
 replaying as (
@@ -49,7 +49,7 @@ final as (
         done.rolled_up_ts is not null as is_correction,
         greatest(
             touched.published_ts,
-            coalesce(dateadd(second, :pause_s, done.rolled_up_ts), touched.published_ts)
+            coalesce(dateadd(second, :pause_s, done.corrected_ts), touched.published_ts)
         ) as due_ts
     from touched
     inner join covered on dateadd(day, 1, touched.order_date) <= covered.to_ts
