@@ -46,7 +46,7 @@ def contenders(bootstrap: str, out: Path, with_spark: bool) -> list[Contender]:
     """All contenders, ours first; each writes to `out`."""
     module = "bench.kafka_to_parquet"
     ours = [sys.executable, "-m", f"{module}.ours", bootstrap, str(out)]
-    good, rejected = f"slices/bench/{contract.TABLE}", "slices/bench/dead_letter"
+    good, rejected = f"loads/bench/{contract.TABLE}", "loads/bench/dead_letter"
     plain = [sys.executable, "-m", f"{module}.plain_python", bootstrap, contract.TOPIC, str(out)]
     found = [
         Contender(OURS, ours, good, rejected),

@@ -66,6 +66,7 @@ CLOCK_COLUMNS = (
     "forced_ts",
     "decided_ts",
     "resolved_ts",
+    "corrected_ts",
 )
 
 

@@ -84,10 +84,15 @@ def test_day_waits_for_a_held_window_of_its_own_and_for_no_other(day: Chain) -> 
     assert due(day) == [(DAY, False)]
 
 
-def test_correction_is_due_an_hour_after_the_day_was_rolled_up(day: Chain) -> None:
+def test_correction_is_due_at_once_and_the_next_one_an_hour_after_it(day: Chain) -> None:
     roll_up(day)
     day.send(0, order("2", f"{DAY}T11:00:00Z"))
     publish_window(day, "hour-2", "2011-01-05 00:00", "2011-01-05 01:00")
+    assert due(day) == [(DAY, True)]
+    roll_up(day)
+    assert due(day, 3 * HOUR) == []
+    day.send(0, order("3", f"{DAY}T12:00:00Z"))
+    publish_window(day, "hour-3", "2011-01-05 01:00", "2011-01-05 02:00")
     assert due(day) == []
     assert due(day, HOUR - timedelta(minutes=1)) == []
     assert due(day, HOUR) == [(DAY, True)]

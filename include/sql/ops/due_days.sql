@@ -1,6 +1,7 @@
 -- Grain: one row per day that is to be rolled up: the ledger covers it, none of its windows waits for somebody, and a
 -- slice that touched it was published after its marts were made, if they ever were. due_ts: since when, or from when
--- on; a day is corrected again after :pause_s seconds at the soonest. Slices that a backfill is replaying are left to it.
+-- on; a day is corrected again after :pause_s seconds at the soonest. Slices that a backfill is replaying are left to
+-- it.
 with
 
 replaying as (
