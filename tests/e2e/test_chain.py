@@ -268,7 +268,7 @@ def test_replay_of_published_windows_from_the_archive_changes_nothing(platform: 
     until(lambda: platform.api.run("retail_backfill", "replay")["state"] == "success", "the replay succeeds", 180)
     assert content() == before
     (replayed,) = platform.sql("select * from ops.backfill where run_id = 'replay'")
-    assert replayed["slices"] == len(windows)
+    assert replayed["slices"] >= len(windows), "and the history, when its window reaches into the first of them"
     assert replayed["done_ts"] is not None
     assert_balanced(platform)
 
