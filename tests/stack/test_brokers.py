@@ -217,9 +217,6 @@ def test_the_verdict_names_harm_that_is_done_on_purpose(three: Platform, tmp_pat
 
 @pytest.mark.usefixtures("died")
 def test_the_drill_names_the_tables_that_a_rebuild_makes_differently(three: Platform) -> None:
-    """Also while a day waits for its correction: it was rolled up before most of its events came."""
-    today = three.one("select max(to_date(event_hour)) from ops.slice_hour")
-    three.sql("insert into ops.day (order_date, rolled_up_ts) select %s, dateadd(hour, -1, sysdate())", today)
     three.sql("update marts.sensor_hourly set readings = readings + 1")
     done = three.local("drill")
     assert done.returncode == 1, done.stdout + done.stderr
@@ -229,7 +226,6 @@ def test_the_drill_names_the_tables_that_a_rebuild_makes_differently(three: Plat
     done = three.local("drill")
     assert done.returncode == 0, done.stdout + done.stderr
     assert not (three.instance.home / "drill").exists()
-    three.sql("delete from ops.day where order_date = %s", today)
 
 
 @pytest.mark.usefixtures("died")
