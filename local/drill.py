@@ -1,6 +1,6 @@
 """The restore drill: an empty warehouse made anew from the archive, the migrations and the ledger, and compared.
 
-Next to the running warehouse, over the same store; nothing of either is changed.
+Next to the running warehouse, over the same store: an export of the ledger is added to it, nothing else is changed.
 """
 
 from __future__ import annotations

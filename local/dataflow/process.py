@@ -22,7 +22,7 @@ def start(job_id: str, folder: Path, command: list[str], env: dict[str, str], ro
         return subprocess.Popen(
             ["/bin/sh", "-c", WRAPPER, str(folder / "exit"), *command],
             cwd=root,
-            env={**os.environ, **env, JOB_ID: job_id},
+            env={**os.environ, "TMPDIR": str(folder), **env, JOB_ID: job_id},  # a killed pipeline leaves files there
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

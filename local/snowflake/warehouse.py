@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 
 import duckdb
 from fakesnow import info_schema, macros
 from fakesnow.conn import FakeSnowflakeConnection
-from fakesnow.transforms import show
+from fakesnow.transforms import show, stage
 
 from local.snowflake import copy_into
 
@@ -42,6 +43,9 @@ class Warehouse:
         self._data = data
         self.ddl = threading.Lock()  # DuckDB refuses two catalog changes at once
         (data / "tmp").mkdir(parents=True, exist_ok=True)
+        # fakesnow keeps the files of internal stages in a folder that it makes in /tmp at each start and leaves there.
+        shutil.rmtree(stage.LOCAL_BUCKET_PATH, ignore_errors=True)
+        stage.LOCAL_BUCKET_PATH = str(data / "stages")
         self._duck = duckdb.connect(
             ":memory:",
             config={

@@ -8,7 +8,7 @@ from typing import Any
 
 from include.contracts.contract import models, topics
 from local.snowflake.client import connect
-from madhatter import publish
+from madhatter import ledger, publish
 from madhatter.warehouse import Warehouse
 from tests import content
 from tests.platform import Platform
@@ -33,12 +33,14 @@ def judge(platform: Platform, folder: Path) -> Verdict:
     """Compares what is committed; what is not yet is no loss, and is told apart."""
     verdict = Verdict()
     warehouse = Warehouse(connect(platform.instance.port("warehouse")))
+    warehouse.run("begin")  # one moment: what was not drained goes on meanwhile
     try:
-        with warehouse.transaction():  # one moment: what was not drained goes on meanwhile
-            _ledger(verdict, warehouse)
-            _events(verdict, warehouse, platform, folder)
+        ledger.take_lock(warehouse, "publish", "verdict")
+        _ledger(verdict, warehouse)
+        _events(verdict, warehouse, platform, folder)
         _marts(verdict, warehouse)
     finally:
+        warehouse.run("rollback")
         warehouse.close()
     return verdict
 
@@ -146,7 +148,7 @@ def _content(verdict: Verdict, warehouse: Warehouse, truth: Truth) -> None:
 
 
 def _marts(verdict: Verdict, warehouse: Warehouse) -> None:
-    """What the slices have made of the hour marts is what all of core makes of them; nothing of this is kept."""
+    """What the slices have made of the hour marts is what all of core makes of them. To be rolled back."""
     tables = [row["name"].lower() for row in warehouse.rows("show tables in schema marts")]
     hourly = [name for name in tables if not name.endswith("_daily")]
 
@@ -158,14 +160,10 @@ def _marts(verdict: Verdict, warehouse: Warehouse) -> None:
         row["event_hour"].isoformat()
         for row in warehouse.rows("select distinct date_trunc('hour', event_ts) as event_hour from ops.event")
     ]
-    warehouse.run("begin")
-    try:
-        for name in hourly:
-            warehouse.run(f"delete from marts.{name}")
-        publish.compute_hours(warehouse, hours)
-        after = hashes()
-    finally:
-        warehouse.run("rollback")
+    for name in hourly:
+        warehouse.run(f"delete from marts.{name}")
+    publish.compute_hours(warehouse, hours)
+    after = hashes()
     verdict.expect_nothing("marts that differ from a rebuild", [n for n in hourly if before[n] != after[n]])
 
 

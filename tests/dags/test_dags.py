@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from copy import deepcopy
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -93,6 +94,7 @@ def test_every_task_has_an_owner_retries_and_a_time_limit(dags: dict[str, DAG], 
         found: Any = task
         assert found.owner == "data-platform", task.task_id
         assert found.retries >= 1, task.task_id
+        assert found.max_retry_delay <= timedelta(minutes=1), f"{task.task_id} sleeps on when all is well again"
         assert found.execution_timeout is not None, task.task_id
 
 

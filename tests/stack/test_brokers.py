@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import psutil
 import pytest
 from confluent_kafka import Producer
@@ -22,6 +23,7 @@ from local import health, processes, services
 from madhatter import kafka
 from madhatter.backfill import backfill_id
 from tests import platform as platforms
+from tests import truth
 from tests.chaos.verdict import judge
 from tests.platform import Platform, until
 
@@ -152,17 +154,40 @@ def test_two_dead_brokers_are_named_and_waited_for(three: Platform) -> None:
     until(lambda: live_log(three).count("is back") >= waiting, "the live events that waited are sent")
 
 
-@pytest.mark.usefixtures("died")
-def test_after_all_deaths_every_event_is_what_the_account_says(three: Platform, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def settled(three: Platform, died: datetime) -> Platform:  # noqa: ARG001
+    """No more events come, and all that came is committed."""
     bring_back(three)
     services.stop(three.instance, [services.LIVE])
     backfill(three, "rest")
     ends_well(three, "rest")
-    verdict = judge(three, tmp_path)
+    return three
+
+
+def test_after_all_deaths_every_event_is_what_the_account_says(settled: Platform, tmp_path: Path) -> None:
+    verdict = judge(settled, tmp_path)
     assert verdict.findings == []
     assert verdict.counts["published"] > 0
     assert "waiting" not in verdict.counts
-    assert three.api.runs(state="failed") == []
+    assert settled.api.runs(state="failed") == []
+
+
+def test_the_verdict_is_about_one_moment_whatever_happens_meanwhile(
+    settled: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harm = HARMS["lost event"]
+
+    def read_log(*arguments: Any) -> Any:
+        harm.do(settled)  # after the ledger was read, before core and the marts are
+        return truth.read_log(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tests.chaos.verdict.read_log", read_log)
+        try:
+            assert judge(settled, tmp_path).findings == []
+        finally:
+            harm.undo(settled)
+    assert judge(settled, tmp_path).findings == []
 
 
 @dataclass(frozen=True)
@@ -172,6 +197,14 @@ class Harm:
     table: str
     statement: str
     named: str
+
+    def do(self, platform: Platform) -> None:
+        platform.sql(f"create or replace table staging.saved as select * from {self.table}")
+        platform.sql(self.statement)
+
+    def undo(self, platform: Platform) -> None:
+        platform.sql(f"delete from {self.table}")
+        platform.sql(f"insert into {self.table} select * from staging.saved")
 
 
 ONE = "event_id = (select min(event_id) from core.interaction)"
@@ -202,36 +235,57 @@ HARMS = {
 }
 
 
-@pytest.mark.usefixtures("died")
 @pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
-def test_the_verdict_names_harm_that_is_done_on_purpose(three: Platform, tmp_path: Path, harm: Harm) -> None:
-    three.sql(f"create or replace table staging.saved as select * from {harm.table}")
-    three.sql(harm.statement)
+def test_the_verdict_names_harm_that_is_done_on_purpose(settled: Platform, tmp_path: Path, harm: Harm) -> None:
+    harm.do(settled)
     try:
-        findings = judge(three, tmp_path).findings
+        findings = judge(settled, tmp_path).findings
     finally:
-        three.sql(f"delete from {harm.table}")
-        three.sql(f"insert into {harm.table} select * from staging.saved")
+        harm.undo(settled)
     assert any(harm.named in finding for finding in findings), findings
 
 
-@pytest.mark.usefixtures("died")
-def test_the_drill_names_the_tables_that_a_rebuild_makes_differently(three: Platform) -> None:
-    three.sql("update marts.sensor_hourly set readings = readings + 1")
-    done = three.local("drill")
+def test_the_drill_names_the_tables_that_a_rebuild_makes_differently(settled: Platform) -> None:
+    settled.sql("update marts.sensor_hourly set readings = readings + 1")
+    done = settled.local("drill")
     assert done.returncode == 1, done.stdout + done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
     assert [words[0] for words in lines if words[-1:] == ["DIFFERS"]] == ["marts.sensor_hourly"]
-    three.sql("update marts.sensor_hourly set readings = readings - 1")
-    done = three.local("drill")
+    settled.sql("update marts.sensor_hourly set readings = readings - 1")
+
+
+def test_a_day_that_waits_for_its_correction_is_no_difference_to_the_drill(settled: Platform) -> None:
+    """Rolled up before the slices that it is made of, its marts are older than core."""
+    settled.sql(
+        "insert into ops.day (order_date, rolled_up_ts) "
+        "select distinct to_date(event_hour), '2001-01-01'::timestamp_ntz from ops.slice_hour"
+    )
+    try:
+        assert settled.one("select count(*) from ops.day where rolled_up_ts < '2001-01-02'") > 0
+        done = settled.local("drill")
+    finally:
+        settled.sql("delete from ops.day where rolled_up_ts < '2001-01-02'")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert not (three.instance.home / "drill").exists()
+    assert "marts.sales_daily" in done.stdout
+    assert not (settled.instance.home / "drill").exists()
 
 
-@pytest.mark.usefixtures("died")
-def test_the_verdict_names_a_message_that_nobody_sent(three: Platform, tmp_path: Path) -> None:
-    producer = Producer({"bootstrap.servers": three.bootstrap})
+def test_the_verdict_names_an_event_that_never_reached_the_log(settled: Platform, tmp_path: Path) -> None:
+    extra = settled.account / "extra.parquet"
+    source = next(file for file in settled.account.glob("*.parquet") if file != extra)
+    duckdb.execute(
+        f"copy (select * replace (\"offset\" + 1000000000 as \"offset\") from '{source}' limit 1) to '{extra}'"
+    )
+    try:
+        (finding,) = judge(settled, tmp_path).findings
+    finally:
+        extra.unlink()
+    assert finding.startswith("messages in the log that the account does not know, or the other way round")
+
+
+def test_the_verdict_names_a_message_that_nobody_sent(settled: Platform, tmp_path: Path) -> None:
+    producer = Producer({"bootstrap.servers": settled.bootstrap})
     producer.produce("sales.orders", b"{}")
     assert producer.flush(30) == 0
-    (finding,) = judge(three, tmp_path).findings
+    (finding,) = judge(settled, tmp_path).findings
     assert finding.startswith("messages in the log that the account does not know")
