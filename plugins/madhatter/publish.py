@@ -38,16 +38,19 @@ class PublishLoad(BaseOperator):
 
         began = time.monotonic()
         load_id, slices, hours = self.load["load_id"], self.load["slices"], self.load["hours"]
-        with warehouse.session(context) as session:
-            try:
-                with session.transaction():
-                    publish(session, load_id, {slice_id: hours.get(slice_id, []) for slice_id in slices})
-            except Exception:
-                # A COMMIT whose reply was lost has happened all the same: the ledger knows. A load of slices that were
-                # committed before is published again by the retry.
-                if not self._is_committed(load_id):
+        done = None
+        try:
+            with warehouse.session(context) as session, session.transaction():
+                publish(session, load_id, {slice_id: hours.get(slice_id, []) for slice_id in slices})
+                done = _publications(session, slices)
+        except Exception:
+            if done is None:
+                raise
+            # A COMMIT whose reply was lost has happened all the same: the ledger knows.
+            with warehouse.session(context) as session:
+                if done != _publications(session, slices):
                     raise
-                self.log.warning("the reply to COMMIT was lost; the ledger says that slice %s is committed", load_id)
+            self.log.warning("the reply to COMMIT was lost; the ledger says that load %s is published", load_id)
         with warehouse.session(context) as session:
             computed = touched_hours(session, slices)
             ledger.record_seconds(session, load_id, "publish", time.monotonic() - began)
@@ -60,13 +63,6 @@ class PublishLoad(BaseOperator):
             )
         self.log.info("load %s: %s", load_id, ", ".join(f"{name} {value}" for name, value in counts.items()))
         return {**self.load, "hours": computed}
-
-    def _is_committed(self, slice_id: str) -> bool:
-        from madhatter import ledger, warehouse
-
-        with warehouse.session() as session:
-            found = ledger.find(session, slice_id)
-        return found is not None and found.state == "committed"
 
 
 def publish(warehouse: Warehouse, load_id: str, hours: Mapping[str, list[str]]) -> None:
@@ -116,6 +112,17 @@ def publish(warehouse: Warehouse, load_id: str, hours: Mapping[str, list[str]]) 
         "update ops.slice set state = 'committed', published_ts = sysdate(), "
         "committed_ts = coalesce(slice.committed_ts, sysdate()), commit_no = touched_slice.commit_no "
         "from staging.touched_slice where slice.slice_id = touched_slice.slice_id"
+    )
+
+
+def _publications(warehouse: Warehouse, slices: list[str]) -> list[Row]:
+    """When each of these slices was published last."""
+    from madhatter.warehouse import json_list
+
+    return warehouse.rows(
+        "select slice_id, published_ts from ops.slice where slice_id in "
+        "(select value::varchar from table(flatten(input => parse_json(:slices)))) order by slice_id",
+        slices=json_list(slices),
     )
 
 
