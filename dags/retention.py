@@ -2,7 +2,8 @@
 
 Reads   the settings MADHATTER_KEEP_... (docs/settings.md); the ledger `ops.slice`: only committed slices count.
 Writes  <store>/ledger/<time>, from which `make drill` rebuilds; the topics' bounds; removes staged rows, files of
-        loads, audit pages, the archive's oldest files and dead letters' payloads; says in `ops.purge` what it removed.
+        loads, audit pages, the archive's oldest files, dead letters' payloads, metrics; says in `ops.purge` what it
+        removed.
 
 On failure  clear the task, or leave it: the next day's run removes what this one left. What grows and is not removed
             here is in docs/how-to/retention.md.
@@ -30,6 +31,7 @@ with DAG(
     ExportLedger(task_id="ledger")
     AlignTopics(task_id="topics")
     Purge(task_id="staging", purge="staging")
-    Purge(task_id="slices", purge="slices")
+    Purge(task_id="loads", purge="loads")
     Purge(task_id="archive", purge="archive")
     Purge(task_id="dead_letters", purge="dead_letters")
+    Purge(task_id="metrics", purge="metrics")

@@ -12,11 +12,14 @@ from madhatter.settings import settings
 if TYPE_CHECKING:
     from madhatter.warehouse import Warehouse
 
+CORE_EVERY_MIN = 60  # what counts all of core is not measured each time
+
 
 class MeasurePlatform(BaseOperator):
     """Adds to ops.metric: published_age_s (of a mart, and of all hours or days), lag (offsets of a partition that
     nobody has claimed), dead_letter_share (of a topic's events in the last day), held_slices, unfinished_slices,
-    unbalanced_partitions, store_free_share. A broker that is away is logged, the rest is measured."""
+    unbalanced_partitions, store_free_share. unbalanced_partitions counts core and is measured once an hour. A broker
+    that is away is logged, the rest is measured."""
 
     def __init__(self, *, kafka_conn_id: str = KAFKA, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -27,6 +30,12 @@ class MeasurePlatform(BaseOperator):
 
         with warehouse.session(context) as session:
             session.run_file("ops/metrics.sql")
+            if not session.rows(
+                "select 1 as known from ops.metric where metric_name = 'unbalanced_partitions' "
+                "and measured_ts > dateadd(minute, :pause_min, sysdate())",
+                pause_min=-CORE_EVERY_MIN,
+            ):
+                session.run_file("ops/metrics_of_core.sql")
             try:
                 add(session, "lag", lags(session, kafka.client_settings(self.kafka_conn_id)))
             except kafka.BrokerDown as error:
@@ -35,8 +44,9 @@ class MeasurePlatform(BaseOperator):
             add(session, "store_free_share", store_free(settings().store))
             rows = session.rows(
                 "select metric_name, measured_of, measured from ops.metric "
-                "where measured_ts > dateadd(minute, -10, sysdate()) "
-                "qualify row_number() over (partition by metric_name, measured_of order by measured_ts desc) = 1"
+                "where measured_ts > dateadd(minute, :pause_min, sysdate()) "
+                "qualify row_number() over (partition by metric_name, measured_of order by measured_ts desc) = 1",
+                pause_min=-CORE_EVERY_MIN,
             )
         found = {f"{row['metric_name']} {row['measured_of']}": row["measured"] for row in rows}
         for name, value in sorted(found.items()):

@@ -1,4 +1,5 @@
-"""Removes what has served its time: staged rows, slice files, audit pages, the archive, payloads of dead letters.
+"""Removes what has served its time: staged rows, files of loads, audit pages, the archive, payloads of dead letters,
+metrics.
 
 Only what belongs to a committed slice goes, and only when nothing has touched the slice for as long as the setting
 says: one that is replayed writes its files anew, and its time begins anew. The ledger (ops.slice, ops.slice_partition,
@@ -131,12 +132,12 @@ def purge_staging(warehouse: Warehouse, config: Settings, now: datetime) -> list
     return [Removed("staged rows", config.keep_staging, count)]
 
 
-def purge_slices(warehouse: Warehouse, config: Settings, now: datetime) -> list[Removed]:
+def purge_loads(warehouse: Warehouse, config: Settings, now: datetime) -> list[Removed]:
     """What loads of committed slices have in the store: what was staged, the manifest, the audit's page, the plan."""
     from include import storage
 
     keep = {"audit.html": ("audit pages", config.keep_audit_pages), "plan.json": ("plans", config.keep_archive)}
-    other = ("slice files", config.keep_staging)
+    other = ("files of loads", config.keep_staging)
     root = storage.join(config.store, "loads")
     folders: dict[str, list[Stored]] = defaultdict(list)
     for file in storage.files(root):
@@ -213,11 +214,24 @@ def purge_dead_letters(warehouse: Warehouse, config: Settings, now: datetime) ->
     return [Removed("dead letter payloads", config.keep_dead_letters, count, int(found["size_bytes"]))]
 
 
+def purge_metrics(warehouse: Warehouse, config: Settings, now: datetime) -> list[Removed]:
+    """What the platform measured of itself."""
+    before = _naive(now - config.keep_metrics)
+    return [
+        Removed(
+            "metrics",
+            config.keep_metrics,
+            warehouse.run("delete from ops.metric where measured_ts < :before", before=before),
+        )
+    ]
+
+
 PURGES: dict[str, Callable[[Warehouse, Settings, datetime], list[Removed]]] = {
     "staging": purge_staging,
-    "slices": purge_slices,
+    "loads": purge_loads,
     "archive": purge_archive,
     "dead_letters": purge_dead_letters,
+    "metrics": purge_metrics,
 }
 
 

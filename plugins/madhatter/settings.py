@@ -34,6 +34,7 @@ class Settings:
     keep_audit_pages: timedelta
     keep_archive: timedelta
     keep_dead_letters: timedelta
+    keep_metrics: timedelta
     keep_airflow: timedelta
 
 
@@ -54,6 +55,7 @@ def settings() -> Settings:
         keep_audit_pages=_days("MADHATTER_KEEP_AUDIT_PAGES_DAYS", 90),
         keep_archive=_days("MADHATTER_KEEP_ARCHIVE_DAYS", 365),
         keep_dead_letters=_days("MADHATTER_KEEP_DEAD_LETTERS_DAYS", 90),
+        keep_metrics=_days("MADHATTER_KEEP_METRICS_DAYS", 90),
         keep_airflow=_days("MADHATTER_KEEP_AIRFLOW_DAYS", 30),
     )
 

@@ -35,7 +35,9 @@ def ten_days(chain: Chain) -> Settings:
         found = settings()
     settings.cache_clear()
     ten = timedelta(days=10)
-    return replace(found, keep_staging=ten, keep_audit_pages=ten, keep_archive=ten, keep_dead_letters=ten)
+    return replace(
+        found, keep_staging=ten, keep_audit_pages=ten, keep_archive=ten, keep_dead_letters=ten, keep_metrics=ten
+    )
 
 
 @pytest.fixture
@@ -155,7 +157,7 @@ def payloads(chain: Chain) -> dict[str, set[Any]]:
 def test_old_committed_slice_leaves_staging_and_store(run: Run) -> None:
     assert run.before.staged[OLD] == run.removed["staged rows"].count > 0
     assert (run.after.staged[OLD], run.after.files[OLD]) == (0, [])
-    assert run.removed["slice files"].count == len(run.before.files[OLD]) - 2
+    assert run.removed["files of loads"].count == len(run.before.files[OLD]) - 2
     assert (run.removed["audit pages"].count, run.removed["plans"].count) == (1, 1)
     assert run.removed["audit pages"].size_bytes == len("all rules hold")
 
@@ -220,11 +222,32 @@ def test_reason_of_an_old_dead_letter_says_where_but_not_what(
 def test_what_was_removed_is_told_with_its_size(chain: Chain, config: Settings) -> None:
     chain.warehouse.run("delete from ops.purge")
     purge(chain, config)
-    kinds = ["archive files", "audit pages", "dead letter payloads", "plans", "slice files", "staged rows"]
+    kinds = [
+        "archive files",
+        "audit pages",
+        "dead letter payloads",
+        "files of loads",
+        "metrics",
+        "plans",
+        "staged rows",
+    ]
     told = chain.warehouse.rows("select * from ops.purge order by what")
     assert [row["what"] for row in told] == kinds
     assert {(row["kept_days"], row["removed"], row["run_id"]) for row in told} == {(10, 0, "run")}
-    assert [row["size_bytes"] for row in told] == [0, 0, 0, 0, 0, None]
+    assert [row["size_bytes"] for row in told] == [0, 0, 0, 0, None, 0, None]
+
+
+def test_metrics_go_by_their_age(chain: Chain, config: Settings) -> None:
+    chain.warehouse.run("delete from ops.metric")
+    for days in (9, 11):
+        chain.warehouse.run(
+            "insert into ops.metric (metric_name, measured_of, measured, measured_ts) "
+            "select 'lag', 'all', :days, :then",
+            days=days,
+            then=(NOW - timedelta(days=days)).replace(tzinfo=None),
+        )
+    assert purge(chain, config)["metrics"].count == 1
+    assert [row["measured"] for row in chain.warehouse.rows("select measured from ops.metric")] == [9]
 
 
 def test_slice_that_is_computed_again_keeps_what_it_has_just_written(one: Chain, config: Settings) -> None:
@@ -234,7 +257,7 @@ def test_slice_that_is_computed_again_keeps_what_it_has_just_written(one: Chain,
     one.stage(OLD)
     rows, files = staged_rows(one, OLD), stored(one, "loads", OLD)
     removed = purge(one, config)
-    assert (removed["staged rows"].count, removed["slice files"].count) == (0, 0)
+    assert (removed["staged rows"].count, removed["files of loads"].count) == (0, 0)
     one.publish(OLD)
     assert (staged_rows(one, OLD), stored(one, "loads", OLD)) == (rows, files)
     assert one.is_balanced()

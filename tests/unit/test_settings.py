@@ -11,7 +11,7 @@ from madhatter.settings import SettingError, check, check_retention, kept_in_log
 
 NAMES = (
     *("CADENCE", "WINDOW_S", "TAIL_S", "CATCH_UP_AFTER_S", "CHUNK_SIZE", "KEEP_LOG_DAYS", "KEEP_LOG_MB"),
-    *(f"KEEP_{what}_DAYS" for what in ("STAGING", "AUDIT_PAGES", "ARCHIVE", "DEAD_LETTERS", "AIRFLOW")),
+    *(f"KEEP_{what}_DAYS" for what in ("STAGING", "AUDIT_PAGES", "ARCHIVE", "DEAD_LETTERS", "METRICS", "AIRFLOW")),
 )
 
 
@@ -36,7 +36,7 @@ def test_defaults_are_an_hour_with_a_tail_of_two_minutes() -> None:
 def test_everything_is_kept_for_a_bounded_time_by_default() -> None:
     found = settings()
     kept = (found.keep_log, found.keep_staging, found.keep_audit_pages, found.keep_archive, found.keep_dead_letters)
-    assert [one.days for one in (*kept, found.keep_airflow)] == [30, 7, 90, 365, 90, 30]
+    assert [one.days for one in (*kept, found.keep_metrics, found.keep_airflow)] == [30, 7, 90, 365, 90, 90, 30]
     assert found.log_bytes == 0
     check_retention()
 

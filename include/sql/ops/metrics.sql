@@ -1,4 +1,4 @@
--- Grain: one row per metric and what it is of, measured now from the warehouse's own tables.
+-- Grain: one row per metric and what it is of, measured now from the ledger.
 insert into ops.metric (metric_name, measured_of, measured, measured_ts)
 with
 
@@ -51,12 +51,6 @@ final as (
         topic as measured_of,
         dead_letters / nullif(delivered, 0) as measured
     from last_day
-    union all
-    select
-        'unbalanced_partitions' as metric_name,
-        'all' as measured_of,
-        count_if(not is_balanced) as measured
-    from ops.reconciliation
 )
 
 select
