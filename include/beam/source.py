@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from include.beam.plan import Chunk
 STALL_S = 60.0
 # For a log that ends before its plan: a leader just elected learns in a moment how far its log is committed.
 END_S = 5.0
+LEARN_S = 5.0
 BATCH = 20_000
 SETTINGS: dict[str, Any] = {
     "group.id": "hourly",  # required by the client; nothing is ever committed to it
@@ -56,6 +58,7 @@ class ChunkReader:
         self.trouble = "no error was reported"
         settings = {**SETTINGS, "bootstrap.servers": bootstrap_servers, "error_cb": self._remember}
         self.consumer = Consumer(settings)
+        self.known: set[str] = set()
 
     def _remember(self, error: KafkaError) -> None:
         self.trouble = error.str()
@@ -64,6 +67,7 @@ class ChunkReader:
         """All records with start <= offset < end. Offsets that hold none (transaction markers, aborted records) are
         missing from the result. Raises ChunkError when the log no longer has them or stops answering."""
         where = f"{chunk.topic}[{chunk.partition}] {chunk.start}..{chunk.end - 1}"
+        self._learn(chunk.topic)
         self.consumer.assign([TopicPartition(chunk.topic, chunk.partition, chunk.start)])
         records = Records()
         offsets, arrivals, keys, values = records.offsets, records.arrivals_ms, records.keys, records.values
@@ -103,6 +107,14 @@ class ChunkReader:
                 values.append(message.value() or b"")
             if offsets and offsets[-1] == chunk.end - 1:
                 return records
+
+    def _learn(self, topic: str) -> None:
+        """Asks for the leaders of a topic's partitions. Told of a new topic by `assign` alone, the client looks for them
+        when its timer comes round: a second for each topic."""
+        if topic not in self.known:
+            with suppress(KafkaException):  # a broker that is away: reading tells of it, with its patience
+                self.consumer.list_topics(topic, timeout=LEARN_S)
+            self.known.add(topic)
 
     def close(self) -> None:
         self.consumer.close()
