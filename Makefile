@@ -11,7 +11,7 @@ FIND_PYTHON = python="$$(sh local/find_python.sh)"; \
 unexport PYTHONDONTWRITEBYTECODE
 export MADHATTER_HOME PORT_BASE BROKERS S Q FORMAT TARGET
 
-.PHONY: help up down status logs sql clean migrate test lint lock contract replay conformance bench bench-sim bench-hour soak preflight install install-dev
+.PHONY: help up down status logs sql clean migrate test lint lock contract replay conformance bench bench-sim bench-hour bench-year soak preflight install install-dev
 
 help: ## This list
 	@echo "make ..."
@@ -68,6 +68,9 @@ bench-sim: install-dev ## Measure the simulator against one event at a time
 
 bench-hour: install-dev ## Measure an hour of a million events on a platform of its own
 	@"$(PLATFORM)" -m bench.hour
+
+bench-year: install-dev ## Measure what an hour costs after a month and a year, and what grows
+	@"$(PLATFORM)" -m bench.year --chart docs/images/year.svg
 
 soak: install-dev ## Everything fails, nothing may be lost: make soak SOAK_MINUTES=5 SEED=7 (Linux, as root)
 	@PYTHONPATH="$(CURDIR):$(CURDIR)/plugins" "$(PLATFORM)" -m tests.chaos.soak --minutes $(or $(SOAK_MINUTES),5) \
