@@ -1,11 +1,12 @@
 """What an hour costs at the end of a month and of a year, and what grows meanwhile.
 
-python -m bench.year [--month 30] [--points 1,30,90,180,365]
+python -m bench.year [--month 30] [--points 1,29,92,183,365]
 
 Real parts without Airflow: a broker, the warehouse's own process, the pipeline, the operators' own code, the simulator.
 The first days (--month) go hour by hour, with all that `retail_hourly`, `retail_daily` and `retention` do; what is kept
-is kept for three days, so that all bounds are reached. Then days are loaded as a replay is, up to 200 hours a
-load, and at each point five hours (10:00 to 14:59) are measured again. The clock is moved: see bench/year/clock.py.
+is kept for three days, so that all bounds are reached. Then days are loaded as a replay is, up to 200 hours a load, and
+at each point (all of one weekday) five hours, 10:00 to 14:59, are measured again. bench/year/clock.py says how the
+clock is moved.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ class Run:
         self.next = 0
 
     def note(self, kind: str, **found: Any) -> None:
-        self.out.write(json.dumps({"kind": kind, "hour": self.next, **found}) + "\n")
+        """days: that have passed; a_day: windows of a day."""
+        line = {"kind": kind, "days": self.next / self.asked.a_day, "a_day": self.asked.a_day, **found}
+        self.out.write(json.dumps(line) + "\n")
         self.out.flush()
 
     def hour(self) -> None:
@@ -154,13 +157,13 @@ def main() -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench.year", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--month", type=int, default=30, help="days that go hour by hour")
-    parser.add_argument("--points", default="1,30,90,180,365", help="days at which five hours are measured")
+    parser.add_argument("--points", default="1,29,92,183,365", help="days with five measured hours")
     parser.add_argument("--a-day", type=int, default=24, help="windows of a day; without --points")
     parser.add_argument("--kept", type=int, default=KEPT, help="days that everything is kept")
     parser.add_argument("--end", type=_day, default=_day(None), help="the day (ISO) before which it ends; today")
     parser.add_argument("--out", type=Path, help="keep the measurements here, as lines of JSON")
     parser.add_argument("--chart", type=Path, help="write the chart here, as SVG")
-    parser.add_argument("--report", type=Path, help="only print the report of measurements that were kept")
+    parser.add_argument("--report", type=Path, nargs="+", help="only report what was measured before, of several runs")
     parser.add_argument("--warehouse", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     points = tuple(int(day) for day in options.points.split(",") if day)
@@ -188,7 +191,7 @@ def main() -> int:
         except RuntimeError as error:
             print(f"\n{error}", file=sys.stderr)
             return 1
-        return done.returncode or _tell(out, options.chart)
+        return done.returncode or _tell([out], options.chart)
 
 
 def _day(text: str | None) -> datetime:
@@ -196,8 +199,8 @@ def _day(text: str | None) -> datetime:
     return moment.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=UTC)
 
 
-def _tell(measured: Path, chart: Path | None) -> int:
-    found = report.read(measured)
+def _tell(measured: list[Path], chart: Path | None) -> int:
+    found = [line for one in measured for line in report.read(one)]
     print(f"\n{platform.machine()}, {os.cpu_count()} cores\n{report.text(found)}")
     if chart is not None:
         chart.write_text(report.chart(found))

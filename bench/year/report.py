@@ -24,8 +24,10 @@ def hours_of_day(found: list[Line]) -> dict[int, list[Line]]:
     """Day (from 1 on) -> its measured hours, 10:00 to 14:59."""
     days: dict[int, list[Line]] = defaultdict(list)
     for line in found:
-        if line["kind"] == "hour" and 10 <= (line["hour"] - 1) % 24 < 15:
-            days[(line["hour"] - 1) // 24 + 1].append(line)
+        if line["kind"] == "hour" and line["a_day"] == 24:
+            day, hour = divmod(round(line["days"] * 24) - 1, 24)
+            if 10 <= hour < 15:
+                days[day + 1].append(line)
     return dict(days)
 
 
@@ -57,7 +59,7 @@ def text(found: list[Line]) -> str:
     rows = [[day, *(_size(name, line["size"][name]) for name in SIZES)] for day, line in ends.items()]
     parts.append("after the day\n" + table.text(["day", *SIZES], rows))
     parts += [
-        ", ".join(f"{count:,} {name}" for name, count in line.items() if name not in ("kind", "hour"))
+        ", ".join(f"{count:,} {name}" for name, count in line.items() if name not in ("kind", "days", "a_day"))
         for line in found
         if line["kind"] == "end"
     ]
@@ -66,7 +68,7 @@ def text(found: list[Line]) -> str:
 
 def _ends(found: list[Line]) -> dict[int, Line]:
     """Day -> what was noted at its end, of the days that are shown."""
-    ends = {line["hour"] // 24: line for line in found if line["kind"] == "day" and line["costs"]}
+    ends = {int(line["days"]): line for line in found if line["kind"] == "day" and line["costs"]}
     return {day: line for day, line in ends.items() if _is_shown(day)}
 
 
@@ -86,9 +88,11 @@ FONT = 'font-family="sans-serif" font-size="11" fill="#444"'
 def chart(found: list[Line]) -> str:
     """An SVG: sizes over the days that went hour by hour, and what an hour costs at the points."""
     costs = {day: cost(lines, "cpu_s") for day, lines in hours_of_day(found).items()}
-    daily = {line["hour"] // 24: line["size"] for line in found if line["kind"] == "day" and line["hour"] % 24 == 0}
-    month = {day: daily[day] for day in daily if day in costs and day <= 31}
-    first, points = min(costs), [day for day in costs if day in (1, 30) or day > 31]
+    month: dict[int, dict[str, int]] = {}
+    for line in found:
+        if line["kind"] == "day" and line["days"] == len(month) + 1:
+            month[len(month) + 1] = line["size"]
+    points = [day for day in costs if day in (1, 29, 30) or day > 31]
     left = _lines(
         {
             "files of loads and archive": {day: size["store"] / 1e6 for day, size in month.items()},
@@ -99,7 +103,7 @@ def chart(found: list[Line]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * (WIDTH + LEFT + 20)} {HEIGHT + TOP + 50}">'
         '<rect width="100%" height="100%" fill="white"/>'
         f"<g>{left}{_text(LEFT, 18, 'MB on disk, by day, hour by hour')}</g>"
-        f'<g transform="translate({WIDTH + LEFT + 20},0)">{_bars({day: costs[day] for day in points or [first]})}'
+        f'<g transform="translate({WIDTH + LEFT + 20},0)">{_bars({day: costs[day] for day in points})}'
         f"{_text(LEFT, 18, 'CPU seconds of an hour, by day')}</g></svg>\n"
     )
 
