@@ -176,7 +176,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no process stays behind
     with tempfile.TemporaryDirectory(prefix="bench-year-") as folder:
         out = (options.out or Path(folder) / "measured.jsonl").absolute()
-        kept = dict.fromkeys(("STAGING", "LOG", "AUDIT_PAGES", "ARCHIVE", "DEAD_LETTERS"), options.kept)
+        kept = dict.fromkeys(("STAGING", "LOG", "AUDIT_PAGES", "ARCHIVE", "DEAD_LETTERS", "METRICS"), options.kept)
         instance = parts.instance_in(Path(folder).resolve() / "home", kept)
         command = [sys.executable, "-m", "bench.year", "--out", str(out), "--month", f"{options.month}"]
         command += ["--points", options.points, "--a-day", f"{options.a_day}", "--end", options.end.date().isoformat()]

@@ -61,7 +61,8 @@ def fill(hours: Hours, first: int, end: int) -> None:
             for chunk in cut(slice_id, c.topic, c.partition, c.start, c.end, size)
         ]
         load = planning.write(store, f"replay-{first}-{end}", list(claims), chunks, pins, bootstrap)
-        hourly.main(arguments(load))
+        # Chunks of some events are waited for, not computed.
+        hourly.main([*arguments(load), "--direct_running_mode=multi_threading", "--direct_num_workers=4"])
         manifest = Manifest.read(store, load["load_id"])
         with session.transaction():
             staging.stage(session, store, manifest)

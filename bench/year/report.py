@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from pathlib import Path
 from statistics import median
@@ -44,7 +45,7 @@ def text(found: list[Line]) -> str:
     parts = []
     for unit, words in (("cpu_s", "CPU seconds of an hour"), ("wall_s", "seconds of an hour by the clock")):
         rows = []
-        for day in filter(_is_shown, days):
+        for day in [day for day in days if _is_shown(day) or len(days) <= 10]:
             own, base = cost(days[day], unit), cost(days[min(days)], unit)
             rows.append([day, *(f"{own[name]:.2f}" for name in (*STEPS, "hour")), f"{own['hour'] / base['hour']:.2f}"])
         if rows:
@@ -111,7 +112,7 @@ def chart(found: list[Line]) -> str:
 def _lines(series: dict[str, dict[int, float]]) -> str:
     values = [value for points in series.values() for value in points.values()] or [1.0]
     last = max([day for points in series.values() for day in points] or [1])
-    most = max(values) * 1.1
+    most = _round(max(values))
     drawn = _axis(most)
     for number, (name, points) in enumerate(series.items()):
         places = " ".join(
@@ -126,8 +127,8 @@ def _lines(series: dict[str, dict[int, float]]) -> str:
 
 def _bars(costs: dict[int, dict[str, float]]) -> str:
     steps = STEPS[:5]
-    most = max(sum(own[step] for step in steps) for own in costs.values()) * 1.1
-    drawn, width = _axis(most), WIDTH / len(costs)
+    most = _round(max([sum(own[step] for step in steps) for own in costs.values()] or [1.0]))
+    drawn, width = _axis(most), WIDTH / max(1, len(costs))
     for place, (day, own) in enumerate(costs.items()):
         bottom, x = float(TOP + HEIGHT), LEFT + place * width + width * 0.15
         for number, step in enumerate(steps):
@@ -139,6 +140,12 @@ def _bars(costs: dict[int, dict[str, float]]) -> str:
             )
         drawn += _text(x, TOP + HEIGHT + 16, f"day {day}")
     return drawn + "".join(_legend(number, step, 80) for number, step in enumerate(steps))
+
+
+def _round(most: float) -> float:
+    """The next multiple of four at such a size: each of four lines has a short number."""
+    size = 4 * 10.0 ** math.floor(math.log10(most / 4))
+    return size * math.ceil(most / size)
 
 
 def _axis(most: float) -> str:

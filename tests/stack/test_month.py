@@ -11,14 +11,14 @@ import pytest
 from bench.year import report
 from local.instance import ROOT
 
-A_DAY, DAYS = 3, 3
+A_DAY, DAYS = 2, 3
 # Of days in the past, so that every clock is after them; of the same kind, so that they have about the same events.
 END = "2025-06-05"
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """Three days of three windows each: what was measured."""
+    """Three days of two windows each: what was measured."""
     out = tmp_path_factory.mktemp("month") / "measured.jsonl"
     days = ["--month", f"{DAYS}", "--points", "", "--a-day", f"{A_DAY}", "--kept", "1", "--end", END]
     command = [sys.executable, "-m", "bench.year", *days, "--out", str(out)]
