@@ -109,8 +109,8 @@ class ChunkReader:
                 return records
 
     def _learn(self, topic: str) -> None:
-        """Asks for the leaders of a topic's partitions. Told of a new topic by `assign` alone, the client looks for them
-        when its timer comes round: a second for each topic."""
+        """Asks for the leaders of a topic's partitions. Told of a new topic by `assign` alone, the client looks for
+        them when its timer comes round: a second for each topic."""
         if topic not in self.known:
             with suppress(KafkaException):  # a broker that is away: reading tells of it, with its patience
                 self.consumer.list_topics(topic, timeout=LEARN_S)
