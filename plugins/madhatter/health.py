@@ -74,12 +74,11 @@ def lags(warehouse: Warehouse, client: dict[str, Any]) -> dict[str, float]:
     from include.contracts.contract import topics
     from madhatter import kafka, ledger
 
-    claimed = ledger.last_claims(warehouse)
+    claimed = {place: claim.end for place, claim in ledger.last_claims(warehouse).items()}
     log = kafka.read_log(kafka.admin(client), topics(), datetime.now(UTC))
     return {
-        f"{topic}[{partition}]": now.stable_end - (claimed[topic, partition].end if place in claimed else now.first)
-        for place, now in log.items()
-        for topic, partition in [place]
+        f"{topic}[{partition}]": now.stable_end - claimed.get((topic, partition), now.first)
+        for (topic, partition), now in log.items()
     }
 
 

@@ -111,7 +111,7 @@ def _chosen(warehouse: Warehouse, own: Rule, letters: tuple[Letter, ...]) -> lis
     rows = warehouse.rows_of_file("ops/dead_letters_of_committed.sql")
     by_place: dict[Letter, Row] = {(row["topic"], row["partition"], row["offset"]): row for row in rows}
     if not letters:
-        found = [row for row in rows if row["outcome"] != "rejected" and not row["rule_name"] and _is_about(own, row)]
+        found = [row for row in rows if not row["rule_name"] and _is_about(own, row)]
         if not found:
             raise LettersRefused(f"no open dead letter is one for {own.name}: {_about(own)}")
         return found[:MOST]

@@ -10,6 +10,7 @@ import pytest
 from include import fixes
 from include.beam.plan import Source
 from madhatter import backfill, ledger, letters
+from madhatter.dashboards import files
 from madhatter.letters import Choice, LettersRefused
 from tests.pipeline.chain import TOPIC, Chain, order
 
@@ -27,6 +28,13 @@ def mend(chain: Chain, rule: str, *places: tuple[str, int, int], run: str = "run
         chain.transform(load["load_id"])
         chain.stage(load["load_id"])
         chain.publish(load["load_id"], load["slices"])
+
+
+def by_reason(chain: Chain) -> dict[str, tuple[int, int, int, int, str]]:
+    """Reason -> open, decided, mended, rejected again, rules."""
+    rows = chain.warehouse.rows("select * from reporting.dead_letter_by_reason")
+    names = ("open", "decided", "mended", "rejected_again", "rules")
+    return {row["reason"]: (*(row[name] for name in names[:4]), row["rules"] or "") for row in rows}
 
 
 def outcomes(chain: Chain) -> dict[tuple[int, int], str]:
@@ -105,6 +113,55 @@ def test_letter_that_a_rule_cannot_mend_stays_one_and_may_be_tried_with_another(
     with pytest.raises(LettersRefused, match=r"sales\.orders\[1\]:1: not what byte_order_mark is about, reasons like"):
         mend(rejected, "byte_order_mark", (TOPIC, 1, 1), run="again")
     assert rejected.content() == before
+
+
+def test_letters_are_counted_by_reason_and_by_what_became_of_them(rejected: Chain) -> None:
+    text = "Expected `int`, got `str` at `lines[].quantity`"
+    assert by_reason(rejected) == {"not JSON": (1, 0, 0, 0, ""), "not UTF-8": (2, 0, 0, 0, ""), text: (2, 0, 0, 0, "")}
+    with rejected.warehouse.transaction():
+        letters.decide(rejected.warehouse, Choice("number_as_text", ()), "run", "ann")
+    assert by_reason(rejected)[text] == (0, 2, 0, 0, "number_as_text")
+    mend(rejected, "number_as_text")
+    mend(rejected, "byte_order_mark", (TOPIC, 0, 1), run="more")
+    assert by_reason(rejected) == {
+        "not JSON": (1, 0, 0, 0, ""),
+        "not UTF-8": (1, 0, 1, 0, "byte_order_mark"),
+        text: (0, 0, 1, 1, "number_as_text"),
+    }
+    (row,) = rejected.warehouse.rows(
+        "select max(newest_arrival_ts) as at from reporting.dead_letter_by_reason where reason = 'not UTF-8'"
+    )
+    (newest,) = rejected.warehouse.rows("select max(arrival_ts) as at from ops.dead_letter where offset = 3")
+    assert row["at"] == newest["at"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("lines[12].unit_price: -11062.06 is below the minimum 0", "lines[].unit_price: is below the minimum"),
+        ("event_ts: 1999-01-01 10:00:00 is before 2010-01-01", "event_ts: is before"),
+        ("Invalid enum value 'me@example.com' - at `channel`", "Invalid enum value ... - at `channel`"),
+        ("contact.phone: Could not convert '0151 555' with type str", "contact.phone"),
+        ("the parser fails on it: ValueError: me@example.com: 1", "the parser fails on it"),
+        ("empty message", "empty message"),
+    ],
+)
+def test_reason_is_shown_without_what_it_quotes(chain: Chain, reason: str, shown: str) -> None:
+    chain.warehouse.run(
+        "insert into ops.dead_letter (slice_id, topic, partition, offset, reason) "
+        "values ('one', 'sales.orders', 0, 0, :reason)",
+        reason=reason,
+    )
+    assert by_reason(chain) == {shown: (1, 0, 0, 0, "")}
+
+
+@pytest.mark.parametrize("name", ["platform", "sales"])
+def test_dashboards_have_a_new_version_of_their_data_once_a_letter_is_mended(rejected: Chain, name: str) -> None:
+    board = files.load().dashboards[name]
+    coverage = board.datasets[board.coverage.dataset].statement
+    before = rejected.warehouse.rows(coverage)
+    mend(rejected, "number_as_text", (TOPIC, 1, 0))
+    assert rejected.warehouse.rows(coverage) != before
 
 
 def test_run_that_is_cleared_after_its_decision_goes_on_with_it(rejected: Chain) -> None:

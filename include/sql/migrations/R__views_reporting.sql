@@ -45,7 +45,8 @@ select
 from marts.product_daily
 left join core.product on product_daily.product_id = product.product_id and product.is_current;
 
--- Grain: one row per slice, with the counts of all its partitions. forced_by: who published it against its audit.
+-- Grain: one row per slice, with the counts of all its partitions. committed_at: when it was first published;
+-- published_at: when last, by a replay or with a fix. forced_by: who published it against its audit.
 create or replace view reporting.slice_status copy grants as
 with
 
@@ -78,6 +79,7 @@ final as (
         slice.hours_touched,
         slice.planned_ts as planned_at,
         slice.committed_ts as committed_at,
+        slice.published_ts as published_at,
         slice.plan_s,
         slice.transform_s,
         slice.stage_s,
@@ -219,3 +221,88 @@ left join core.product on stock_cover.product_id = product.product_id and produc
 -- after 30 days.
 create or replace view reporting.support_by_day copy grants as
 select * from marts.support_daily;
+
+-- Grain: one row per topic and reason for which events became dead letters. reason: where and what, without anything
+-- that it quotes of an event. open: nobody has decided about them; decided: a rule is on its way; mended: by a rule,
+-- no longer dead letters; rejected_again: the rule did not help, another one may. newest_arrival_ts: of those that are
+-- not mended.
+create or replace view reporting.dead_letter_by_reason copy grants as
+with
+
+letters as (
+    select
+        dead_letter.topic,
+        dead_letter.reason,
+        dead_letter.arrival_ts,
+        fix.rule_name,
+        fix.decided_ts,
+        case
+            when fix.rule_name is null then 'open'
+            when fix.outcome is null then 'decided'
+            else 'rejected_again'
+        end as state
+    from ops.dead_letter
+    left join ops.fix
+        on
+            dead_letter.topic = fix.topic
+            and dead_letter.partition = fix.partition
+            and dead_letter.offset = fix.offset
+),
+
+mended as (
+    select
+        fix.topic,
+        fix.was_rejected_for as reason,
+        cast(null as timestamp_ntz) as arrival_ts,
+        fix.rule_name,
+        fix.decided_ts,
+        'mended' as state
+    from ops.fix
+    left join ops.dead_letter
+        on
+            fix.topic = dead_letter.topic
+            and fix.partition = dead_letter.partition
+            and fix.offset = dead_letter.offset
+    where dead_letter.slice_id is null
+),
+
+both_kinds as (
+    select * from letters
+    union all
+    select * from mended
+),
+
+-- Up to the first colon a reason says where; what it quotes there is in single quotes. After it only words of ours.
+said as (
+    select
+        topic,
+        regexp_replace(
+            regexp_replace(split_part(reason, ': ', 1), '''.*''', '...'), '\\[[0-9]+\\]', '[]'
+        ) as place,
+        regexp_substr(
+            reason,
+            'is below the minimum|is above the maximum|does not fit|is before|ahead of its arrival|a card number'
+        ) as words,
+        rule_name,
+        arrival_ts,
+        decided_ts,
+        state
+    from both_kinds
+),
+
+final as (
+    select
+        topic,
+        place || coalesce(': ' || nullif(words, ''), '') as reason,
+        count_if(state = 'open') as open,
+        count_if(state = 'decided') as decided,
+        count_if(state = 'mended') as mended,
+        count_if(state = 'rejected_again') as rejected_again,
+        listagg(distinct rule_name, ', ') within group (order by rule_name) as rules,
+        max(arrival_ts) as newest_arrival_ts,
+        max(decided_ts) as last_decision_ts
+    from said
+    group by all
+)
+
+select * from final;

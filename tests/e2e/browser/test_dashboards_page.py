@@ -223,6 +223,19 @@ def test_platform_shows_slices_and_balanced_books(visit: Visit, platform: Any) -
     assert visit.complaints == []
 
 
+def test_platform_shows_dead_letters_by_reason_and_what_became_of_them(visit: Visit, platform: Any) -> None:
+    reason = "lines[].unit_price: is below the minimum"
+    (open_,) = _one(
+        platform,
+        f"select open from reporting.dead_letter_by_reason where topic = 'sales.orders' and reason = '{reason}'",
+    )
+    assert int(open_) >= 2, "two orders of the real history have a negative price"
+    frame = _open(visit, "?dashboard=platform")
+    row = frame.locator("#panel-dead_letters_by_reason tbody tr", has_text=reason)
+    assert row.locator("td").all_inner_texts()[:6] == [reason, "sales.orders", str(open_), "0", "0", "0"]
+    assert visit.complaints == []
+
+
 def test_table_of_a_chart_and_its_csv_have_the_same_rows(visit: Visit, tmp_path: Path) -> None:
     frame = _open(visit)
     frame.hover("#panel-by_country")
