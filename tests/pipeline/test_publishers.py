@@ -18,7 +18,7 @@ import sqlglot
 
 from include.beam.plan import Manifest
 from local.instance import ROOT
-from madhatter import ledger, publish
+from madhatter import ledger, publish, staging
 from madhatter.warehouse import Warehouse
 from tests.pipeline import market_events
 from tests.pipeline.chain import TOPIC, Chain, empty_chain, order
@@ -111,6 +111,38 @@ def test_publishers_of_one_slice_at_once_publish_it_once(chain: Chain, others: C
         started(lambda: publication(chain, SECOND, other)) as second,
     ):
         assert first is not second
+    assert chain.content() == expected
+    assert chain.is_balanced()
+
+
+def test_staging_beside_a_publication_waits_for_it_and_neither_is_broken_off(
+    chain: Chain, others: Callable[[], Warehouse]
+) -> None:
+    expected = staged_pair(chain, FIRST, SECOND)
+    other = others()
+
+    def stage() -> None:
+        with other.transaction():
+            staging.stage(other, chain.store, Manifest.read(chain.store, SECOND))
+            ledger.set_state(other, SECOND, "audited")
+
+    beside = threading.Thread(target=stage)
+
+    class Publisher(Warehouse):
+        """A session in whose publication somebody begins to stage."""
+
+        def run(self, sql: str, **parameters: Any) -> int:
+            count = super().run(sql, **parameters)
+            if sql.startswith("update ops.slice_partition") and beside.ident is None:
+                beside.start()
+                beside.join(1)
+                assert beside.is_alive(), "it did not wait"
+            return count
+
+    publication(chain, FIRST, Publisher(others().connection))
+    beside.join(60)
+    assert not beside.is_alive(), "it waits for ever"
+    chain.publish(SECOND)
     assert chain.content() == expected
     assert chain.is_balanced()
 

@@ -1,16 +1,7 @@
 -- Grain: one row per slice and partition. Notes what those slices of a load delivered that are not committed yet; the
 -- counts of the others stand until they are published again. :hours is a JSON list of [slice, hours touched],
 -- :counts one of [slice, topic, partition, delivered, holes, dead letters].
-update ops.slice
-set hours_touched = touched.hours
-from (
-    select
-        value[0]::varchar as slice_id,
-        value[1]::integer as hours
-    from table(flatten(input => parse_json(:hours)))
-) as touched
-where slice.slice_id = touched.slice_id;
-
+-- ops.slice comes last, as in a publication: in another order the two would wait for each other.
 update ops.slice_partition
 set
     delivered = 0,
@@ -51,3 +42,13 @@ where
         from ops.slice
         where slice.state = 'committed'
     );
+
+update ops.slice
+set hours_touched = touched.hours
+from (
+    select
+        value[0]::varchar as slice_id,
+        value[1]::integer as hours
+    from table(flatten(input => parse_json(:hours)))
+) as touched
+where slice.slice_id = touched.slice_id;
