@@ -34,10 +34,10 @@ class AirflowApi:
         self._token = ""
         self._token = self._call("POST", "/auth/token", {"username": user, "password": password})["access_token"]
 
-    def trigger_once(self, dag_id: str, run_id: str) -> dict[str, Any] | None:
-        """The run with this id, triggered now if there is none; None while Airflow does not know the DAG."""
+    def trigger_once(self, dag_id: str, run_id: str, conf: dict[str, Any] | None = None) -> dict[str, Any] | None:
+        """The run with this id, triggered now with conf if there is none; None while Airflow does not know the DAG."""
         try:
-            body = {"dag_run_id": run_id, "logical_date": None}
+            body = {"dag_run_id": run_id, "logical_date": None, "conf": conf or {}}
             made: dict[str, Any] = self._call("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)
             return made
         except urllib.error.HTTPError as error:
@@ -113,6 +113,10 @@ class AirflowApi:
         found = self._call("GET", f"/api/v2/assets?name_pattern={asset}")["assets"]
         body = {"asset_id": next(a["id"] for a in found if a["name"] == asset), "partition_key": partition_key}
         self._call("POST", "/api/v2/assets/events", body)
+
+    def pause(self, dag_id: str) -> None:
+        """Keeps a DAG from being scheduled; asset events that come meanwhile are lost to it."""
+        self._call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": True})
 
     def unpause(self, dag_id: str) -> None:
         """Lets a DAG be scheduled."""

@@ -238,6 +238,48 @@ def test_day_is_rolled_up_when_its_24_hours_are_announced(platform: Platform) ->
     assert platform.one("select count(*) from ops.day where order_date = %s", day) == 1
 
 
+DAILY = ("sales_daily", "sales_category_daily", "product_daily", "customer_daily")
+
+
+def test_platform_health_alone_completes_a_day_when_no_asset_event_arrives(platform: Platform) -> None:
+    day = platform.one("select to_date(dateadd(week, shift_weeks, '2010-12-01'::timestamp_ntz)) from ops.history")
+
+    def content() -> dict[str, Any]:
+        which = "where order_date = %s"
+        return {
+            name: platform.sql(f"select hash_agg(*) as h, count(*) as n from marts.{name} {which}", day)
+            for name in DAILY
+        }
+
+    before = content()
+    assert all(rows[0]["n"] for rows in before.values())
+    run = "no-assets"
+    (began,) = platform.sql("select sysdate() as at")
+    platform.api.pause("retail_daily")  # events for a paused consumer are lost
+    try:
+        for table in (*(f"marts.{name}" for name in DAILY), "ops.day"):
+            platform.sql(f"delete from {table} where order_date = %s", day)
+        for hour in range(24):
+            platform.api.announce("sales_hour", f"{day}T{hour:02}:00:00")
+        # As if it had been published an hour ago, and nobody had told.
+        platform.sql(
+            "update ops.slice set published_ts = dateadd(hour, -1, published_ts) "
+            "where slice_id in (select slice_id from ops.slice_hour where to_date(event_hour) = %s)",
+            day,
+        )
+        platform.api.trigger_once("platform_health", run)
+        until(lambda: platform.api.run("platform_health", run)["state"] == "success", "platform_health succeeds")
+        assert platform.one("select count(*) from ops.day where order_date = %s", day) == 1
+    finally:
+        platform.api.unpause("retail_daily")
+    assert content() == before
+    assert daily_run(platform, str(day)) is None
+    measured = platform.sql("select distinct metric_name from ops.metric where measured_ts > %s", began["at"])
+    always = {"dead_letter_share", "held_slices", "lag", "published_age_s", "store_free_share", "unfinished_slices"}
+    assert {row["metric_name"] for row in measured} >= always
+    assert_nothing_failed(platform)
+
+
 def daily_run(platform: Platform, day: str) -> str | None:
     """State of the newest retail_daily run of a day."""
     states = [run["state"] for run in platform.api.runs("retail_daily") if run["partition_key"] == day]
