@@ -184,3 +184,14 @@ def test_temporary_table_is_written_in_a_transaction(cursor: SnowflakeCursor) ->
     for sql in ("begin", "insert into s values (1), (2)", "insert into t select a from s", "commit"):
         cursor.execute(sql)
     assert value(cursor, "select sum(a) from t") == 3
+
+
+def test_convert_timezone_follows_the_zones_changes_of_clocks(cursor: SnowflakeCursor) -> None:
+    moments = ["2026-03-29 00:59", "2026-03-29 01:00", "2026-10-25 00:59", "2026-10-25 01:00"]
+    sql = "select convert_timezone('UTC', 'Europe/London', %s::timestamp_ntz)"
+    assert [value(cursor, sql, (moment,)) for moment in moments] == [
+        dt.datetime(2026, 3, 29, 0, 59),
+        dt.datetime(2026, 3, 29, 2, 0),
+        dt.datetime(2026, 10, 25, 1, 59),
+        dt.datetime(2026, 10, 25, 1, 0),
+    ]
