@@ -30,8 +30,9 @@ class HourClosedTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         from airflow.sdk import Connection
 
-        wait = (datetime.fromisoformat(self.moment) - datetime.now(UTC)).total_seconds()
-        await asyncio.sleep(max(0.0, wait))
+        # In steps: a machine that sleeps does not count the seconds, and is late when it wakes.
+        while (left := (datetime.fromisoformat(self.moment) - datetime.now(UTC)).total_seconds()) > 0:
+            await asyncio.sleep(min(left, self.poll_s))
         extra = (await Connection.async_get(self.conn_id)).extra_dejson
         told = ""
         while True:

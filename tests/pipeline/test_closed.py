@@ -1,0 +1,55 @@
+"""The wait for a window's end, on a clock that is moved."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from include.contracts.contract import topics
+from local.instance import ROOT, Instance
+from madhatter import kafka
+from tests.clock import MovedClock
+from tests.stand_ins import DEADLINE_S, Broker
+
+# Waits for a moment as the triggerer does; says when it begins to.
+WAIT = """
+import asyncio, sys
+from madhatter.closed import HourClosedTrigger
+
+async def wait():
+    trigger = HourClosedTrigger(sys.argv[1], sys.argv[2:], "kafka_default", poll_s=0.05)
+    waiting = asyncio.ensure_future(anext(trigger.run()))
+    await asyncio.sleep(0)
+    print("waiting", flush=True)
+    print((await waiting).payload, flush=True)
+
+asyncio.run(wait())
+"""
+
+
+def test_window_that_ended_while_the_machine_slept_is_closed_when_it_wakes(broker: Broker, tmp_path: Path) -> None:
+    kafka.create_topics(broker.admin, topics())
+    broker.wait_for_leaders(*topics())
+    clock = MovedClock(tmp_path / "clock", datetime.now(UTC))
+    connection = json.dumps({"conn_type": "kafka", "extra": {"bootstrap.servers": broker.bootstrap}})
+    env = Instance(tmp_path / "instance", 40_000).environment() | clock.environment()
+    moment = (clock.now + timedelta(hours=1)).isoformat()
+    waiting = subprocess.Popen(
+        [sys.executable, "-c", WAIT, moment, *topics()],
+        cwd=ROOT,
+        env=env | {"AIRFLOW_CONN_KAFKA_DEFAULT": connection},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline() == "waiting\n"
+        clock.set(clock.now + timedelta(days=3))
+        said, _ = waiting.communicate(timeout=DEADLINE_S)
+    finally:
+        waiting.kill()
+        waiting.wait()
+    assert said == f"{ {'closed': moment} }\n"
