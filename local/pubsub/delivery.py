@@ -64,7 +64,7 @@ class Backlog:
     def take(self, most: int, now: float, deadline_s: float) -> list[Delivery]:
         """The next messages, theirs for deadline_s."""
         self.advance(now)
-        taken = []
+        taken: list[Delivery] = []
         while self.ready and len(taken) < most:
             delivery = self.ready.popleft()
             self._until(delivery, now + deadline_s)

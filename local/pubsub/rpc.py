@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf import empty_pb2
@@ -18,7 +18,7 @@ from local.pubsub.subscription import MOST_HELD, Subscription
 
 PULL_WAIT_S = 5.0
 MOST_OUTSTANDING = 1000
-Context = grpc.aio.ServicerContext
+Context: TypeAlias = grpc.aio.ServicerContext
 Empty = empty_pb2.Empty
 
 

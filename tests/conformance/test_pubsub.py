@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import TimeoutError as Waited
 from dataclasses import dataclass, field
@@ -24,9 +23,10 @@ from typing import Any
 import grpc
 import pytest
 from google.api_core import exceptions
-from google.cloud import pubsub_v1
+from google.auth.transport.requests import Request
+from google.cloud import pubsub_v1  # type: ignore[attr-defined]
 from google.oauth2 import id_token
-from google.protobuf import duration_pb2
+from google.protobuf import duration_pb2, field_mask_pb2
 from google.pubsub_v1 import types
 from google.pubsub_v1.services.publisher import PublisherClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
@@ -304,7 +304,8 @@ def test_settings_are_changed_by_their_mask(client: Client) -> None:
     topic = client.topic()
     subscription = client.subscription(topic, ack_deadline_seconds=20)
     changed = types.Subscription(name=subscription, ack_deadline_seconds=60, labels={"a": "b"})
-    client.subscriptions.update_subscription(subscription=changed, update_mask={"paths": ["ack_deadline_seconds"]})
+    mask = field_mask_pb2.FieldMask(paths=["ack_deadline_seconds"])
+    client.subscriptions.update_subscription(subscription=changed, update_mask=mask)
     found = client.subscriptions.get_subscription(subscription=subscription)
     assert (found.ack_deadline_seconds, dict(found.labels)) == (60, {})
 
@@ -439,22 +440,8 @@ def test_push_request_has_the_message_and_a_signed_token(
     }
     scheme, token = headers["Authorization"].split()
     assert scheme == "Bearer"
-    claims = id_token.verify_token(token, Fetch(), audience="shop", certs_url=server.certs)
+    claims = id_token.verify_token(token, Request(), audience="shop", certs_url=server.certs)
     assert (claims["email"], claims["iss"]) == (account, "https://accounts.google.com")
-
-
-class Fetch:
-    """What google.auth fetches certificates with."""
-
-    def __call__(self, url: str, method: str = "GET", **_: Any) -> Any:
-        @dataclass
-        class Reply:
-            status: int
-            data: bytes
-            headers: dict[str, str] = field(default_factory=dict)
-
-        with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=10) as reply:
-            return Reply(reply.status, reply.read())
 
 
 def test_push_that_is_not_acknowledged_is_tried_again_and_given_up_in_the_end(
@@ -485,8 +472,8 @@ def test_push_to_an_endpoint_that_is_not_there_is_delivered_when_it_is(
     topic = client.topic()
     subscription = client.subscription(topic, push_config={"push_endpoint": f"http://127.0.0.1:{port}/"})
     client.publish(topic, "a")
-    client.subscriptions.modify_push_config(subscription=subscription, push_config={"push_endpoint": url})
+    client.subscriptions.modify_push_config(subscription=subscription, push_config=types.PushConfig(push_endpoint=url))
     until(lambda: own.requests, "the message is pushed to where it is to go now")
-    client.subscriptions.modify_push_config(subscription=subscription, push_config={})
+    client.subscriptions.modify_push_config(subscription=subscription, push_config=types.PushConfig())
     client.publish(topic, "b")
     assert client.texts(subscription) == ["b"]
