@@ -96,7 +96,8 @@ class AfterLiveHours(BaseSensorOperator):
     """Waits while a live slice is on its way, so that a backfill does not keep today's numbers waiting."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(mode="reschedule", poke_interval=5, **kwargs)
+        # A try that is queued again before the executor has told of the one before counts as failed (seen at 5 s).
+        super().__init__(mode="reschedule", poke_interval=20, **kwargs)
 
     def poke(self, context: Context) -> bool:
         from madhatter import warehouse

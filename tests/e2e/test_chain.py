@@ -307,7 +307,7 @@ def test_replay_of_published_windows_from_the_archive_changes_nothing(platform: 
     }
     body = {"dag_run_id": "replay", "logical_date": None, "conf": conf}
     platform.api._call("POST", "/api/v2/dags/retail_backfill/dagRuns", body)
-    until(lambda: platform.api.run("retail_backfill", "replay")["state"] == "success", "the replay succeeds", 180)
+    until(lambda: platform.api.run("retail_backfill", "replay")["state"] == "success", "the replay succeeds", 300)
     assert content() == before
     (replayed,) = platform.sql("select * from ops.backfill where run_id = 'replay'")
     assert replayed["slices"] >= len(windows), "and the history, when its window reaches into the first of them"
