@@ -103,7 +103,7 @@ def chart(found: list[Line]) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * (WIDTH + LEFT + 20)} {HEIGHT + TOP + 50}">'
         '<rect width="100%" height="100%" fill="white"/>'
-        f"<g>{left}{_text(LEFT, 18, 'MB on disk, by day, hour by hour')}</g>"
+        f"<g>{left}{_text(LEFT, 18, 'MB on disk, by day')}</g>"
         f'<g transform="translate({WIDTH + LEFT + 20},0)">{_bars({day: costs[day] for day in points})}'
         f"{_text(LEFT, 18, 'CPU seconds of an hour, by day')}</g></svg>\n"
     )

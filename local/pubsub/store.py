@@ -50,7 +50,7 @@ class Store:
 
     def put(self, kind: str, name: str, body: bytes) -> None:
         """A topic or subscription, new or changed."""
-        self._run("insert or replace into resource (name, kind, body) values (?, ?, ?)", (f"{name}", kind, body))
+        self._run("insert or replace into resource (name, kind, body) values (?, ?, ?)", (name, kind, body))
 
     def remove(self, name: str) -> None:
         """A topic; or a subscription with all that it has not delivered."""

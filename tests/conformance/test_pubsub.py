@@ -316,7 +316,8 @@ def test_the_librarys_publisher_and_subscriber_pass_everything_once(
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", server.address)
     topic = client.topic()
     subscription = client.subscription(topic, enable_message_ordering=True)
-    publisher = pubsub_v1.PublisherClient(publisher_options=types_of_ordering())
+    options = pubsub_v1.types.PublisherOptions(enable_message_ordering=True)
+    publisher = pubsub_v1.PublisherClient(publisher_options=options)
     sent = [publisher.publish(topic, f"{number}".encode(), ordering_key=f"{number % 7}") for number in range(2000)]
     for future in sent:
         future.result(timeout=30)
@@ -339,10 +340,6 @@ def test_the_librarys_publisher_and_subscriber_pass_everything_once(
             pulling.result(timeout=0)
         subscriber.close()
     assert got == {f"{key}": list(range(key, 2000, 7)) for key in range(7)}
-
-
-def types_of_ordering() -> Any:
-    return pubsub_v1.types.PublisherOptions(enable_message_ordering=True)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["kill -9", "end"])
