@@ -113,6 +113,8 @@ def start(home: Path, **settings: str) -> Platform:
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     platform = Platform(instance, env)
     done = platform.local("up")
+    if done.returncode:
+        platform.local("down")
     assert done.returncode == 0, f"up failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return platform
 

@@ -3,6 +3,7 @@ worth keeping, the environment how much of that it has room for."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -40,16 +41,13 @@ def align(client: AdminClient, topics: Iterable[str]) -> dict[str, dict[str, str
 
 
 def set_bounds(client: AdminClient, wanted: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
-    """Sets topics' settings where they are others; returns those."""
+    """Sets topics' settings where they are others; returns those. Raises KafkaException."""
     from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-    asked = [ConfigResource(ResourceType.TOPIC, topic) for topic in wanted]
     changed: dict[str, dict[str, str]] = {}
-    for resource, future in client.describe_configs(asked, request_timeout=TIMEOUT_S).items():
-        found = {name: entry.value for name, entry in future.result().items()}
-        values = wanted[resource.name]
-        if other := {name: value for name, value in values.items() if found[name] != value}:
-            changed[resource.name] = other
+    for topic, found in _described(client, wanted).items():
+        if other := {name: value for name, value in wanted[topic].items() if found[name] != value}:
+            changed[topic] = other
     orders = [
         ConfigResource(
             ResourceType.TOPIC,
@@ -63,3 +61,23 @@ def set_bounds(client: AdminClient, wanted: dict[str, dict[str, str]]) -> dict[s
     for future in client.incremental_alter_configs(orders, request_timeout=TIMEOUT_S).values() if orders else ():
         future.result()
     return changed
+
+
+def _described(client: AdminClient, topics: Iterable[str]) -> dict[str, dict[str, str]]:
+    """The settings that topics have, {topic: {setting: value}}. Waits for a topic that was made just now: the broker
+    that is asked hears of it a moment after the one that made it. Raises KafkaException after TIMEOUT_S."""
+    from confluent_kafka import KafkaError, KafkaException
+    from confluent_kafka.admin import ConfigResource, ResourceType
+
+    asked, deadline = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics], time.monotonic() + TIMEOUT_S
+    while True:
+        described = client.describe_configs(asked, request_timeout=TIMEOUT_S)
+        try:
+            return {
+                resource.name: {name: entry.value for name, entry in future.result().items()}
+                for resource, future in described.items()
+            }
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART or time.monotonic() > deadline:
+                raise
+        time.sleep(0.2)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from concurrent.futures import wait
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import ConfigResource, ResourceType
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from local.kafka import broker as process
 from madhatter import bounds, kafka
@@ -94,6 +96,28 @@ def test_changed_setting_reaches_topics_that_are_there_and_nothing_else_is_touch
     environment.setenv("MADHATTER_KEEP_LOG_DAYS", "3")
     settings.cache_clear()
     assert bounds.align(impatient.admin, [ORDERS]) == {ORDERS: {"retention.ms": str(3 * DAY_MS)}}
+
+
+class OneStepBehind:
+    """The admin client of a broker that hears of a new topic after it was first asked."""
+
+    def __init__(self, client: AdminClient, topic: str) -> None:
+        self.client, self.topic = client, topic
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.client, name)
+
+    def describe_configs(self, *arguments: Any, **settings: Any) -> Any:
+        found = self.client.describe_configs(*arguments, **settings)
+        wait(found.values())
+        self.client.create_topics([NewTopic(self.topic, 1, 1)])
+        return found
+
+
+def test_topic_that_a_broker_has_not_heard_of_yet_is_waited_for(impatient: Broker) -> None:
+    wanted = {"new": {"retention.ms": "1000"}}
+    assert bounds.set_bounds(OneStepBehind(impatient.admin, "new"), wanted) == wanted  # type: ignore[arg-type]
+    until(lambda: values(impatient, "new")["retention.ms"] == "1000", "it has its bounds")
 
 
 def test_log_that_is_bounded_by_size_loses_its_oldest_segments_only(
