@@ -245,6 +245,14 @@ def test_the_verdict_names_harm_that_is_done_on_purpose(settled: Platform, tmp_p
     assert any(harm.named in finding for finding in findings), findings
 
 
+def test_the_verdict_is_not_about_marts_that_are_made_when_a_day_is_over(settled: Platform, tmp_path: Path) -> None:
+    settled.sql("insert into marts.stock_cover (as_of_date) values ('2001-01-01')")
+    try:
+        assert judge(settled, tmp_path).findings == []
+    finally:
+        settled.sql("delete from marts.stock_cover where as_of_date = '2001-01-01'")
+
+
 def test_the_drill_names_the_tables_that_a_rebuild_makes_differently(settled: Platform) -> None:
     settled.sql("update marts.sensor_hourly set readings = readings + 1")
     done = settled.local("drill")
