@@ -8,26 +8,32 @@ import signal
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import psutil
 import pytest
 from confluent_kafka import Producer
 
 from include.contracts.contract import topics
-from local import health, processes, services
+from local import health, services
+from local.drill import hashes
+from local.snowflake.client import connect
 from madhatter import kafka
 from madhatter.backfill import backfill_id
+from madhatter.warehouse import Warehouse
 from tests import platform as platforms
 from tests import truth
-from tests.chaos.verdict import judge
+from tests.chaos.verdict import HOUR_MARTS, judge
 from tests.platform import Platform, until
+from tests.stack.victims import is_locked, kill, locked, pipelines, scheduler, task_processes
 
 JOBS = "/v1b3/projects/madhatter/locations/europe-west1/jobs"
+DELIVERED = "slice_id in (select slice_id from ops.slice_partition where delivered > 0)"
 
 
 @pytest.fixture(scope="module")
@@ -83,19 +89,6 @@ def jobs(platform: Platform, name: str) -> list[dict[str, Any]]:
         f"{platform.instance.url('dataflow')}{JOBS}?{urllib.parse.urlencode({'name': name})}"
     ) as r:
         return list(json.load(r).get("jobs", []))
-
-
-def pipelines(platform: Platform, slice_id: str) -> list[psutil.Process]:
-    """The processes that transform a slice now."""
-    found = []
-    for process in processes.of_service(platform.instance.home):
-        try:
-            command = " ".join(process.cmdline())
-        except psutil.Error:
-            continue
-        if "include.beam" in command and slice_id in command:
-            found.append(process)
-    return found
 
 
 def live_log(platform: Platform) -> str:
@@ -156,8 +149,9 @@ def test_two_dead_brokers_are_named_and_waited_for(three: Platform) -> None:
 
 @pytest.fixture(scope="module")
 def settled(three: Platform, died: datetime) -> Platform:  # noqa: ARG001
-    """No more events come, and all that came is committed."""
+    """No more events come, and all that came is committed, in more than one slice."""
     bring_back(three)
+    until(lambda: three.sql(f"select * from ops.slice where state = 'committed' and {DELIVERED}"), "a slice is done")
     services.stop(three.instance, [services.LIVE])
     backfill(three, "rest")
     ends_well(three, "rest")
@@ -187,6 +181,49 @@ def test_the_verdict_is_about_one_moment_whatever_happens_meanwhile(
             assert judge(settled, tmp_path).findings == []
         finally:
             harm.undo(settled)
+    assert judge(settled, tmp_path).findings == []
+
+
+def content(platform: Platform) -> dict[str, Any]:
+    """Hashes of core and of the hour marts; the others are made at midnight."""
+    with closing(Warehouse(connect(platform.instance.port("warehouse")))) as session:
+        found = hashes(session)
+    return {name: found[name] for name in found if name.startswith("core.") or name in HOUR_MARTS}
+
+
+def test_replay_goes_on_where_it_was_though_its_job_its_task_and_the_scheduler_are_killed(
+    settled: Platform, tmp_path: Path
+) -> None:
+    run, load = "torn", backfill_id("torn").replace("backfill", "replay")
+    before = content(settled)
+    # The last slice has another name for the same references: it is a load of its own.
+    settled.sql(
+        "update ops.slice set pins = replace(pins, '/references/', '//references/') where commit_no = "
+        f"(select max(commit_no) from ops.slice where {DELIVERED})"
+    )
+    end = settled.one("select max(window_end) from ops.slice where state = 'committed'")
+    conf = {"mode": "replay", "from": "2000-01-01T00:00:00Z", "to": f"{end.isoformat()}Z", "source": "archive"}
+    with locked(settled, "ops.plan_lock"):  # no live hour is published meanwhile
+        settled.api.trigger_once("retail_backfill", run, conf)
+        kill(until(lambda: pipelines(settled, f"{load}-0"), "the first load is transformed"))
+        for victims in (partial(task_processes, settled, run, "load.publish"), partial(scheduler, settled)):
+            with locked(settled, "marts.support_hourly"):
+                until(lambda: is_locked(settled, "marts.sensor_hourly"), "a publication is almost done")
+                kill(victims())
+            until(lambda: not is_locked(settled, "marts.sensor_hourly"), "it is rolled back")
+    ends_well(settled, run)
+
+    states = [job["currentState"] for number in range(2) for job in jobs(settled, f"{load}-{number}")]
+    assert sorted(states) == ["JOB_STATE_DONE", "JOB_STATE_DONE", "JOB_STATE_FAILED"]
+    tasks = settled.api.tasks("retail_backfill", run)
+    assert sum(task["try_number"] for task in tasks if task["task_id"] == "load.publish") >= 4
+    (noted,) = settled.sql("select loads, planned_ts, done_ts from ops.backfill where run_id = %s", run)
+    assert noted["loads"] == 2
+    assert noted["done_ts"] is not None
+    published = [row["published_ts"] for row in settled.sql(f"select published_ts from ops.slice where {DELIVERED}")]
+    assert len(set(published)) == 2  # one transaction a load
+    assert min(published) > noted["planned_ts"]
+    assert content(settled) == before
     assert judge(settled, tmp_path).findings == []
 
 
