@@ -53,6 +53,10 @@ class Platform:
     def api(self) -> AirflowApi:
         return AirflowApi(self.airflow_url, "admin", self.admin_password)
 
+    def log_in_again(self) -> None:
+        """For those whose token has expired."""
+        self.__dict__.pop("api", None)
+
     def sql(self, text: str, *parameters: Any) -> list[dict[str, Any]]:
         """Rows of one statement, with lower-case names."""
         return query(self.instance, text, parameters)

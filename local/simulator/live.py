@@ -82,7 +82,7 @@ def run(market: Market, sender: Sender, stop: threading.Event, count: int | None
     while not stop.is_set():
         behind_s = time.time() - at_ms / 1000
         is_joining = is_joining and behind_s > 0
-        if behind_s > MAX_BEHIND_S and not is_joining:
+        if behind_s > (HANDOVER_EVENTS / market.pace.rate if is_joining else MAX_BEHIND_S):
             log.warning("%d s were missed (the machine slept or the queue was full): no events for them", behind_s)
             at_ms = (int(time.time()) + 1) * 1000
         events = market.events(at_ms, at_ms + ahead_ms)
