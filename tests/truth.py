@@ -23,8 +23,15 @@ parsed as (select * exclude (value), try_cast(value as json) as event from text)
 select *, event ->> 'event_id' as event_id, try_cast(event ->> 'event_ts' as timestamptz)::timestamp as event_ts
 from parsed
 """
-# What the account says must become of each message: its nth row of a partition is the partition's nth message. A second
-# copy whose first one was sent before all this is the first one here.
+# What committed slices cover.
+CLAIM = """
+create table claim (
+    slice_id text, commit_no bigint, topic text, partition int, start_offset bigint, end_offset bigint
+)
+"""
+# What the account says must become of each message: its nth row of a partition is the partition's nth message. Of an
+# event's copies that one is published whose slice was committed first, in it the first in the log. A second copy whose
+# first one was sent before all this is the first one here.
 EXPECTED = """
 create table expected as
 with placed as (
@@ -33,12 +40,14 @@ with placed as (
     from read_parquet(?, filename = true, file_row_number = true)
 ),
 ranked as (
-    select *, row_number() over (
-        partition by topic, event_id, event_ts::date, is_valid order by partition, "offset"
+    select placed.*, slice_id, row_number() over (
+        partition by placed.topic, event_id, event_ts::date, is_valid
+        order by commit_no nulls last, placed.partition, "offset"
     ) as copy
-    from placed
+    from placed left join claim on placed.topic = claim.topic and placed.partition = claim.partition
+        and "offset" >= start_offset and "offset" < end_offset
 )
-select topic, partition, "offset", kind, label, send_ts, event_ts as noted_ts,
+select topic, partition, "offset", kind, label, send_ts, event_ts as noted_ts, slice_id,
     case when not is_valid then 'dead letter' when copy = 1 then 'published' else 'duplicate' end as outcome
 from ranked
 """
@@ -69,18 +78,23 @@ def is_utf8(value: bytes) -> bool:
 
 
 class Truth:
-    """A log, and perhaps its sender's account, to be compared with what a platform has made of it."""
+    """A log, and perhaps its sender's account, to be compared with what a platform has made of it. claims: what
+    committed slices cover, as in CLAIM; without them the log's order decides between copies."""
 
-    def __init__(self, log: Path, account: Path | None = None) -> None:
+    def __init__(self, log: Path, account: Path | None = None, claims: list[dict[str, Any]] | None = None) -> None:
         self.db = duckdb.connect()
         self.db.execute("set timezone = 'UTC'")
         self.db.create_function("is_utf8", is_utf8, ["BLOB"], "BOOLEAN")  # type: ignore[arg-type]
         self.db.execute(MESSAGES, [str(log)])
+        self.db.execute(CLAIM)
+        if claims:
+            self.load("committed", claims)
+            self.db.execute("insert into claim by name from committed")
         if account is not None:
             self.db.execute(EXPECTED, [str(account / "*.parquet")])
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        """Rows of a statement over message, expected, event, dead and covered."""
+        """Rows of a statement over message, claim, expected and what was loaded."""
         return self.db.execute(sql).fetchall()
 
     def load(self, name: str, rows: list[dict[str, Any]]) -> None:

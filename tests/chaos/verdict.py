@@ -81,24 +81,21 @@ def _ledger(verdict: Verdict, warehouse: Warehouse) -> None:
 def _events(verdict: Verdict, warehouse: Warehouse, platform: Platform, folder: Path) -> None:
     """Event by event: what the sender's account says of each offset that a committed slice covers."""
     committed = warehouse.rows(
-        "select part.slice_id, part.topic, part.partition, part.start_offset, part.end_offset "
+        "select part.slice_id, commit_no, part.topic, part.partition, part.start_offset, part.end_offset "
         "from ops.slice_partition as part join ops.slice on part.slice_id = slice.slice_id "
         "where slice.state = 'committed' and end_offset > start_offset"
     )
-    truth = Truth(read_log(platform.bootstrap, list(topics()), folder / "log.parquet"), platform.account)
-    truth.load("claim", committed or [_NO_CLAIM])
+    truth = Truth(read_log(platform.bootstrap, list(topics()), folder / "log.parquet"), platform.account, committed)
     truth.load("event", warehouse.rows(f"select {OFFSETS}, event_id from ops.event") or [_NOBODY])
     truth.load("dead", warehouse.rows(f"select {OFFSETS}, reason from ops.dead_letter") or [_NOBODY])
     truth.db.execute(
         """
         create table fate as
-        select message.*, expected.kind, expected.outcome, claim.topic is not null as is_committed,
+        select message.*, expected.kind, expected.outcome, expected.slice_id is not null as is_committed,
             case when event.topic is not null then 'published' when dead.topic is not null then 'dead letter'
-                when claim.topic is not null then 'duplicate' else 'waiting' end as found
+                when expected.slice_id is not null then 'duplicate' else 'waiting' end as found
         from message
         left join expected using (topic, partition, "offset")
-        left join claim on message.topic = claim.topic and message.partition = claim.partition
-            and "offset" >= start_offset and "offset" < end_offset
         left join event using (topic, partition, "offset")
         left join dead using (topic, partition, "offset")
         """
@@ -129,14 +126,6 @@ def _events(verdict: Verdict, warehouse: Warehouse, platform: Platform, folder: 
 
 def _content(verdict: Verdict, warehouse: Warehouse, truth: Truth) -> None:
     """Column by column: core is what the messages of committed slices say."""
-    truth.db.execute(
-        """
-        create or replace table expected as
-        select expected.*, claim.slice_id from expected
-        left join claim on expected.topic = claim.topic and expected.partition = claim.partition
-            and "offset" >= start_offset and "offset" < end_offset
-        """
-    )
     for model in models():
         content.truth(truth, model, "outcome = 'published' and slice_id is not null", "slice_id")
         truth.db.execute("create or replace table core as from truth limit 0")
@@ -170,4 +159,3 @@ def _marts(verdict: Verdict, warehouse: Warehouse) -> None:
 
 # A table without a row of its own has no columns either.
 _NOBODY = {"topic": "", "partition": -1, "offset": -1, "reason": "", "event_id": ""}
-_NO_CLAIM = {"slice_id": "", "topic": "", "partition": -1, "start_offset": -1, "end_offset": -1}
