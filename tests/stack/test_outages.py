@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -115,6 +117,12 @@ class Shop:
             window.replace(tzinfo=None),
         )
         return [row["day"] for row in rows]
+
+    def waiting_partitions(self) -> list[str]:
+        """Keys of the partitions for which Airflow has started no run."""
+        with closing(sqlite3.connect(self.platform.instance.airflow_home / "airflow.db")) as database:
+            sql = "select partition_key from asset_partition_dag_run where created_dag_run_id is null"
+            return [key for (key,) in database.execute(sql)]
 
     def look_again(self) -> None:
         """platform_health's next run is due."""
@@ -294,6 +302,14 @@ def test_days_are_what_their_hours_are(settled: Shop) -> None:
         "every day is the sum of its hours",
         PATIENCE_S,
     )
+
+
+def test_no_partition_of_a_day_that_is_over_is_left_waiting(settled: Shop) -> None:
+    """Airflow looks at the 500 oldest ones that wait: those that nothing ever resolves would stop it in the end."""
+    settled.windows(settled.at(6, 21), settled.at(7, 9))
+    settled.days_done(0, 1, 2, 3, 4, 5, 6)
+    over = {f"{settled.day(day)}" for day in range(7)}
+    until(lambda: not over & set(settled.waiting_partitions()), "each has got its run", PATIENCE_S)
 
 
 def test_after_all_outages_every_event_is_what_the_account_says(settled: Shop, tmp_path: Path) -> None:
