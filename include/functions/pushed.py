@@ -1,6 +1,6 @@
 """A function that Pub/Sub pushes to: who calls, what it brings, and what is answered.
 
-    def take(message: Message) -> dict[str, Any]: ...
+    def take(message: Message, fields: dict[str, Any]) -> None: ...
     fraud_detection = pushed.function("fraud_detection", take)
 
 | what happens | answer | and then |
@@ -87,7 +87,8 @@ class _Push(Struct):
     deliveryAttempt: int = 0
 
 
-Take = Callable[[Message], Mapping[str, Any] | None]
+Take = Callable[[Message, dict[str, Any]], None]
+Tick = Callable[[dict[str, Any]], None]
 Answer = Callable[[flask.Request, dict[str, Any]], flask.Response]
 
 
@@ -128,11 +129,11 @@ def function(
     name: str,
     take: Take,
     *,
-    tick: Callable[[], Mapping[str, Any]] | None = None,
+    tick: Tick | None = None,
     other: Answer | None = None,
     data_bytes: int = DATA_BYTES,
 ) -> Callable[[flask.Request], flask.Response]:
-    """The function's target. take: does what a message asks for, and returns what its log line shall have.
+    """The function's target. take: does what a message asks for; what it puts into `fields` its log line has.
 
     tick: called by an empty POST, of a scheduler. other: answers POST to any other path than /, without a token.
     """
@@ -148,13 +149,13 @@ def function(
         known.verify(request.headers.get("Authorization"))
         body = read(request, BODY_BYTES)
         if tick is not None and not body:
-            fields |= tick()
+            tick(fields)
         else:
             message = _unwrap(body, data_bytes)
             fields |= {"message_id": message.message_id, "attempt": message.attempt}
             if TRACE_ID.fullmatch(trace_id := message.attributes.get("trace_id", "")):
                 fields["trace_id"] = trace_id
-            fields |= take(message) or {}
+            take(message, fields)
         return flask.Response(status=204)
 
     def target(request: flask.Request) -> flask.Response:
