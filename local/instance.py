@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from include.contracts.contract import topics
-from local.connections import read_settings
+from local.connections import read_settings, snowflake_arguments
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
@@ -275,9 +275,11 @@ class Instance:
         # The caller's own choices: cadence, tail, window and what else plugins/madhatter/settings.py reads.
         chosen = {k: v for k, v in os.environ.items() if k.startswith("MADHATTER_") or k == "PLATFORM_START"}
         chosen.pop("MADHATTER_SERVICE", None)
+        connections = read_settings(ROOT / "airflow_settings.yaml", self.hosts)
+        platform["MADHATTER_WAREHOUSE"] = json.dumps(snowflake_arguments(connections))
         return (
             {f"AIRFLOW__{name}": value for name, value in airflow.items()}
-            | read_settings(ROOT / "airflow_settings.yaml", self.hosts)
+            | connections
             | platform
             | kept
             | (chosen | {"MADHATTER_HOME": f"{self.home}"})

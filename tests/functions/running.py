@@ -110,7 +110,6 @@ class Live:
             "MADHATTER_FUNCTIONS": json.dumps(self.urls),
             "THREADS": "4",
         }
-        os.environ["PUBSUB_EMULATOR_HOST"] = self.pubsub.address
         self.functions = {name: Function(name, self.folder, ports[name], self.env) for name in self.names}
         self.publisher, self.subscriber = pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()
 
