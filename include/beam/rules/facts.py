@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from include.beam.rules.rows import OrderRow
+from include.beam.rules.rule import Found
 from include.beam.snapshot import Snapshot
 
 BUYING = frozenset(("sale", "declined"))  # order types of who wants to buy
+TRADE = BUYING | {"return"}
+MOST_IDS = 20  # that a signal names, the latest
+
+
+def found(
+    kind: str,
+    subject: str,
+    order: OrderRow,
+    by: OrderRow,
+    snapshot: Snapshot | None,
+    window: list[OrderRow],
+    **more: Any,
+) -> Found:
+    """A signal about an order that became certain by one, itself or another. more: features of the kind."""
+    features = of_order(order, snapshot) | of_window(window) | more
+    return Found(kind, subject, order.event_id, order.event_ms, order.arrival_ms, features, by.arrival_ms)
 
 
 def of_order(row: OrderRow, snapshot: Snapshot | None) -> dict[str, Any]:
@@ -36,20 +52,19 @@ def of_order(row: OrderRow, snapshot: Snapshot | None) -> dict[str, Any]:
     }
 
 
-def of_window(window: Iterable[OrderRow]) -> dict[str, Any]:
-    """What the orders of a window come to, the one that is judged among them. Amounts in pounds."""
-    rows = list(window)
+def of_window(rows: list[OrderRow]) -> dict[str, Any]:
+    """What the orders of a window, by time, come to, the one that is judged among them. Amounts in pounds."""
     buying = [row for row in rows if row.order_type in BUYING]
     returns = [row for row in rows if row.order_type == "return"]
     return {
         "window_orders": len(buying),
         "window_amount": pounds(sum(row.amount for row in buying)),
-        "window_order_ids": [row.order_id for row in buying],
+        "window_order_ids": [row.order_id for row in buying[-MOST_IDS:]],
         "window_returns": len(returns),
         "window_returned_amount": pounds(-sum(row.amount for row in returns)),
-        "window_return_ids": [row.order_id for row in returns],
+        "window_return_ids": [row.order_id for row in returns[-MOST_IDS:]],
         "window_attempts": sum(len(row.payments) for row in buying),
-        "window_declined": sum(declined(row) for row in rows),
+        "window_declined": sum(declined(row) for row in buying),
         "window_countries": sorted({row.country for row in buying}),
         "window_billing_countries": sorted(
             {p.billing_country for r in buying for p in r.payments if p.billing_country}
@@ -65,9 +80,9 @@ def cards(row: OrderRow) -> list[str]:
     return sorted({p.card_hash for p in row.payments if p.card_hash})
 
 
-def declined(row: OrderRow) -> int:
-    """Attempts to pay that were declined."""
-    return sum(p.outcome == "declined" for p in row.payments)
+def declined(row: OrderRow, card: str | None = None) -> int:
+    """Attempts to pay, with one card or any way, that were declined."""
+    return sum(p.outcome == "declined" and card in (None, p.card_hash) for p in row.payments)
 
 
 def parties(row: OrderRow) -> list[str]:
