@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import apache_beam as beam
 from apache_beam import typehints
@@ -103,7 +104,7 @@ def build(pipeline: beam.Pipeline, settings: Settings, rules: Sequence[type[Rule
             _ = part | f"publish {name} {number}" >> beam.ParDo(Publish(settings.project))
 
 
-def _of(keyed: beam.PCollection, key: type) -> beam.PCollection:
+def _of(keyed: Any, key: type) -> Any:
     """One of several outputs, with the types that state needs to be told of: (key, bytes)."""
     keyed.element_type = typehints.Tuple[key, bytes]
     return keyed
