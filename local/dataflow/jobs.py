@@ -19,7 +19,8 @@ from typing import Any
 from local.dataflow import process
 from local.dataflow.errors import ApiError
 from local.dataflow.failure import explain
-from local.dataflow.templates import Image, Template
+from local.dataflow.templates import Image, Template, filled
+from local.prism import PrismMissing
 
 ROOT = Path(__file__).resolve().parents[2]
 TERMINAL = {f"JOB_STATE_{state}" for state in ("DONE", "FAILED", "CANCELLED", "DRAINED", "UPDATED")}
@@ -219,7 +220,15 @@ class Jobs:
             process.send(job.id, signal.SIGKILL)
 
     def _start(self, job: Job) -> None:
-        child = process.start(job.id, self._folder_of(job), job.command, job.env, ROOT)
+        try:
+            command = filled(job.command)
+        except PrismMissing as error:
+            job.pid, job.started_ts = 0, 0.0
+            job.say("ERROR", str(error))
+            job.enter("FAILED")
+            self._save(job)
+            return
+        child = process.start(job.id, self._folder_of(job), command, job.env, ROOT)
         self._children[job.id] = child
         job.pid, job.started_ts = child.pid, process.start_ts(child.pid) or time.time()
         job.is_interrupted = False

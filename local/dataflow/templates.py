@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from local import prism
 from local.dataflow.errors import ApiError
 
 PY_FILE = "FLEX_TEMPLATE_PYTHON_PY_FILE"
@@ -79,6 +80,11 @@ def read_images(path: Path) -> dict[str, Image]:
             )
         images[name] = Image(env=entry["env"], options=entry.get("options", []))
     return images
+
+
+def filled(command: list[str]) -> list[str]:
+    """A command with the place of Prism where it has {prism}. Raises PrismMissing where that is not installed."""
+    return [part.replace("{prism}", str(prism.binary())) if "{prism}" in part else part for part in command]
 
 
 def image_name(image: str) -> str:

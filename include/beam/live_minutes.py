@@ -1,0 +1,204 @@
+"""Minutes of sales and activity over all partitions: what has changed every 10 s, and each once more when it is final.
+
+A minute is final when everything that arrived up to a minute after its end has been seen: later events of it are late
+to the stream. What a final minute says is a function of the log alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+import msgspec
+from apache_beam.pvalue import TaggedOutput
+from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.userstate import TimerSpec, on_timer
+from apache_beam.utils.timestamp import Timestamp
+from msgspec import Struct
+
+from include.beam.live_copies import Sums
+from include.beam.live_state import held, log_spec, version_spec
+from include.beam.rules.rows import MinuteRow
+from include.beam.rules.rule import LATENESS_MS
+
+UPSERT_S = 10
+OPEN_MS = 60_000 + LATENESS_MS  # from a minute's start until it is final
+# A final minute's version is above that of every other, so that no job that is behind can undo it.
+FINAL = 1 << 62
+TAKEN, CLOSED, WRITTEN = 1, 2, 3
+
+Key = tuple[int, str, str, str, str]  # minute, kind, country, category, channel
+_decode = msgspec.msgpack.Decoder(Sums).decode
+
+
+class Row(Struct, array_like=True):
+    """One row of a batch. net_sales: thousandths of GBP."""
+
+    minute: int
+    kind: str
+    country: str
+    category: str
+    channel: str
+    orders: int = 0
+    units: int = 0
+    net_sales: int = 0
+    refunds: int = 0
+    sessions: int = 0
+    views: int = 0
+    carts: int = 0
+
+
+class Outcome(Struct):
+    """What is to be written. final_until_ms: minutes before are final with this batch, None where none became so.
+    read, rejected, late: messages since the last one."""
+
+    rows: list[Row]
+    version: int
+    final_until_ms: int | None
+    read: int
+    rejected: int
+    late: int
+    newest_ms: int
+
+
+class OpenMinutes:
+    """The minutes that are not final. closed_ms: minutes before are."""
+
+    def __init__(self, since_ms: int) -> None:
+        self.closed = since_ms // 60_000
+        self.rows: dict[Key, Row] = {}
+        self.changed: set[Key] = set()
+        self.totals = [0, 0, 0, 0]  # read, rejected, late, newest_ms
+
+    def take(self, kind: int, blob: bytes) -> list[Row]:
+        """TAKEN: Sums, encoded. CLOSED: minutes before this one are final; returns their rows. WRITTEN: what has
+        changed is out; returns it."""
+        if kind == TAKEN:
+            self._add(_decode(blob))
+            return []
+        self.totals[:3] = [0, 0, 0]
+        if kind == WRITTEN:
+            changed = [self.rows[key] for key in sorted(self.changed)]
+            self.changed.clear()
+            return changed
+        self.closed = max(self.closed, int.from_bytes(blob, "big"))
+        done = sorted(key for key in self.rows if key[0] < self.closed)
+        self.changed.difference_update(done)
+        return [self.rows.pop(key) for key in done]
+
+    def _add(self, sums: Sums) -> None:
+        totals = self.totals
+        totals[0] += sums.read
+        totals[1] += sums.rejected
+        totals[2] += sums.late
+        totals[3] = max(totals[3], sums.newest_ms)
+        for minute, country, category, channel, units, mills in sums.sales:
+            row = self._row((minute, "sales", country, category, channel))
+            row.units += units
+            row.net_sales += mills
+        for minute, country, channel, orders, refunds, sessions, views, carts in sums.activity:
+            row = self._row((minute, "activity", country, "", channel))
+            row.orders += orders
+            row.refunds += refunds
+            row.sessions += sessions
+            row.views += views
+            row.carts += carts
+
+    def _row(self, key: Key) -> Row:
+        if key[0] < self.closed:
+            raise AssertionError(f"minute {key[0]} is final, and rows come for it: the watermark was wrong")
+        self.changed.add(key)
+        row = self.rows.get(key)
+        if row is None:
+            row = self.rows[key] = Row(*key)
+        return row
+
+    def dump(self) -> bytes:
+        return msgspec.msgpack.encode((self.closed, list(self.rows.values()), list(self.changed), self.totals))
+
+    def load(self, blob: bytes) -> None:
+        state = tuple[int, list[Row], list[Key], list[int]]
+        self.closed, rows, changed, self.totals = msgspec.msgpack.decode(blob, type=state)
+        self.rows = {(row.minute, row.kind, row.country, row.category, row.channel): row for row in rows}
+        self.changed = set(changed)
+
+
+class Minutes(beam.DoFn):  # type: ignore[misc]
+    """(0, Sums) -> Outcome, tagged `minutes`: (0, rows of the final ones for the rules). An empty blob only sets it
+    going. since_ms: the first minute."""
+
+    VERSION = version_spec()
+    LOG = log_spec()
+    CLOSE = TimerSpec("close", TimeDomain.WATERMARK)
+    UPSERT = TimerSpec("upsert", TimeDomain.REAL_TIME)
+
+    def __init__(self, since_ms: int) -> None:
+        self.since_ms = since_ms
+
+    def _make(self) -> OpenMinutes:
+        return OpenMinutes(self.since_ms)
+
+    def process(
+        self,
+        keyed: tuple[int, bytes],
+        version: Any = beam.DoFn.StateParam(VERSION),
+        log: Any = beam.DoFn.StateParam(LOG),
+        close: Any = beam.DoFn.TimerParam(CLOSE),
+        upsert: Any = beam.DoFn.TimerParam(UPSERT),
+    ) -> None:
+        with held("minutes", 0, self._make, version, log) as state:
+            if state.is_new:
+                close.set(Timestamp.of((self.since_ms + OPEN_MS) / 1000))
+                upsert.set(Timestamp.of(time.time() + UPSERT_S))
+            if keyed[1]:
+                state.take(TAKEN, keyed[1])
+            elif state.is_new:
+                state.take(WRITTEN, b"")
+
+    @on_timer(UPSERT)  # type: ignore[misc]
+    def on_upsert(
+        self,
+        version: Any = beam.DoFn.StateParam(VERSION),
+        log: Any = beam.DoFn.StateParam(LOG),
+        upsert: Any = beam.DoFn.TimerParam(UPSERT),
+    ) -> Iterator[Outcome]:
+        upsert.set(Timestamp.of(time.time() + UPSERT_S))
+        with held("minutes", 0, self._make, version, log) as state:
+            totals = list(state.fold.totals)
+            rows = state.take(WRITTEN, b"")
+            state.compact()
+        if totals[0]:
+            yield Outcome(rows, _version(), None, *totals)
+
+    @on_timer(CLOSE)  # type: ignore[misc]
+    def on_close(
+        self,
+        at: Any = beam.DoFn.TimestampParam,
+        version: Any = beam.DoFn.StateParam(VERSION),
+        log: Any = beam.DoFn.StateParam(LOG),
+        close: Any = beam.DoFn.TimerParam(CLOSE),
+    ) -> Iterator[Any]:
+        now_ms = at.micros // 1000
+        if now_ms > time.time() * 1000:
+            return  # a drained job: its watermark says nothing about the log
+        with held("minutes", 0, self._make, version, log) as state:
+            first = state.fold.closed
+            until = (now_ms - LATENESS_MS) // 60_000
+            totals = list(state.fold.totals)
+            rows = state.take(CLOSED, until.to_bytes(8, "big"))
+        close.set(Timestamp.of(((until + 1) * 60_000 + LATENESS_MS) / 1000))
+        yield Outcome(rows, FINAL + _version(), until * 60_000, *totals)
+        for minute in range(first, until):
+            yield TaggedOutput("minutes", (0, msgspec.msgpack.encode(platform_wide(minute, rows))))
+
+
+def platform_wide(minute: int, rows: list[Row]) -> MinuteRow:
+    """The minute as the rules see it."""
+    mine = [row for row in rows if row.minute == minute]
+    return MinuteRow(minute * 60_000, sum(row.orders for row in mine), sum(row.views for row in mine))
+
+
+def _version() -> int:
+    return time.time_ns() // 1000

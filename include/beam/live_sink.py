@@ -1,0 +1,182 @@
+"""What leaves the streaming job: minutes as Parquet files with a notice each, signals and dead letters as messages."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import msgspec
+import pyarrow as pa
+
+from include import signals, storage
+from include.beam.live_minutes import Outcome, Row
+from include.beam.live_parse import DeadLetter
+
+NOTICES, LETTERS = "live.batches", "live.dead_letters"
+PATIENCE_S = 120  # for Pub/Sub; what it has not taken then fails the bundle
+MOST_MILLS = 10**17 - 1
+SCHEMA = pa.schema(
+    [
+        ("kind", pa.string()),
+        ("minute_ts", pa.timestamp("us")),
+        ("country", pa.string()),
+        ("category", pa.string()),
+        ("channel", pa.string()),
+        ("orders", pa.int64()),
+        ("units", pa.int64()),
+        ("net_sales", pa.decimal128(18, 4)),
+        ("refunds", pa.int64()),
+        ("sessions", pa.int64()),
+        ("views", pa.int64()),
+        ("carts", pa.int64()),
+        ("is_final", pa.bool_()),
+        ("version", pa.int64()),
+    ]
+)
+_publishers: dict[str, Any] = {}
+_lock = threading.Lock()
+
+
+class Message(NamedTuple):
+    """A message for a topic."""
+
+    topic: str
+    data: bytes
+    attributes: dict[str, str]
+
+
+def position_uri(store: str) -> str:
+    """Where the job says up to where its minutes are final."""
+    return storage.join(store, "live", "position.json")
+
+
+def of_signal(signal: signals.Signal) -> Message:
+    """A signal as a message."""
+    return Message(
+        signals.TOPICS[signal.kind], signals.encode(signal), {"kind": signal.kind, "trace_id": signal.trace_id}
+    )
+
+
+def of_letter(letter: DeadLetter) -> Message:
+    """A dead letter as a message."""
+    return Message(LETTERS, msgspec.json.encode(letter), {"topic": letter.topic})
+
+
+class Publisher:
+    """Publishes to a project's topics, one client a process. PUBSUB_EMULATOR_HOST is the client's own setting."""
+
+    def __init__(self, project: str) -> None:
+        from google.cloud import pubsub_v1  # type: ignore[attr-defined]
+
+        settings = pubsub_v1.types.BatchSettings(max_messages=500, max_latency=0.01)
+        self.client = pubsub_v1.PublisherClient(batch_settings=settings)
+        self.project = project
+
+    def publish(self, messages: Sequence[Message]) -> None:
+        """Returns when Pub/Sub has them all. Raises what the client raises, with the topic's name."""
+        sent = [
+            (m, self.client.publish(self.client.topic_path(self.project, m.topic), m.data, **m.attributes))
+            for m in messages
+        ]
+        for message, future in sent:
+            try:
+                future.result(timeout=PATIENCE_S)
+            except Exception as error:
+                raise RuntimeError(
+                    f"Pub/Sub topic {message.topic} of project {self.project} takes no messages: {error!r}. "
+                    "Is it there (`python -m include.pubsub`) and may the job publish to it?"
+                ) from error
+
+
+def publisher(project: str) -> Publisher:
+    """The process's publisher."""
+    with _lock:
+        if project not in _publishers:
+            _publishers[project] = Publisher(project)
+        return _publishers[project]  # type: ignore[no-any-return]
+
+
+class Publish(beam.DoFn):  # type: ignore[misc]
+    """Signals and DeadLetters -> Pub/Sub; a bundle ends when they are there."""
+
+    def __init__(self, project: str) -> None:
+        self.project = project
+
+    def setup(self) -> None:
+        self.publisher = publisher(self.project)
+
+    def start_bundle(self) -> None:
+        self.messages: list[Message] = []
+
+    def process(self, one: signals.Signal | DeadLetter) -> None:
+        self.messages.append(of_letter(one) if isinstance(one, DeadLetter) else of_signal(one))
+
+    def finish_bundle(self) -> None:
+        self.publisher.publish(self.messages)
+
+
+class WriteMinutes(beam.DoFn):  # type: ignore[misc]
+    """Outcome -> a Parquet file, then its notice; after a final one position.json, where a later job begins."""
+
+    def __init__(self, store: str, project: str) -> None:
+        self.store, self.project = store, project
+
+    def setup(self) -> None:
+        self.publisher = publisher(self.project)
+
+    def process(self, outcome: Outcome) -> None:
+        now = datetime.now(UTC)
+        if outcome.rows:
+            batch_id = f"{now:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}"
+            uri = storage.join(self.store, "live", "batches", f"{now:%Y-%m-%d}", f"{batch_id}.parquet")
+            storage.write_table(uri, table(outcome))
+            notice = notice_of(outcome, batch_id, uri, now)
+            self.publisher.publish([Message(NOTICES, msgspec.json.encode(notice), {"batch_id": batch_id})])
+        if outcome.final_until_ms is not None:
+            storage.write_json(position_uri(self.store), {"final_until": _iso(outcome.final_until_ms)})
+
+
+def table(outcome: Outcome) -> pa.Table:
+    """An outcome's rows as the loader takes them."""
+    rows = outcome.rows
+
+    def column(name: str) -> list[Any]:
+        return [getattr(row, name) for row in rows]
+
+    made: dict[str, Any] = {name: column(name) for name in SCHEMA.names if name in Row.__struct_fields__}
+    made["minute_ts"] = pa.array([row.minute * 60_000_000 for row in rows], pa.int64()).cast(pa.timestamp("us"))
+    made["net_sales"] = [_pounds(row.net_sales) for row in rows]
+    made["is_final"] = [outcome.final_until_ms is not None] * len(rows)
+    made["version"] = [outcome.version] * len(rows)
+    return pa.table({name: made[name] for name in SCHEMA.names}, schema=SCHEMA)
+
+
+def notice_of(outcome: Outcome, batch_id: str, uri: str, written_ts: datetime) -> dict[str, Any]:
+    """What is told of a batch. events: messages read since the last one, with copies, late and rejected ones."""
+    return {
+        "batch_id": batch_id,
+        "uri": uri,
+        "rows": len(outcome.rows),
+        "version": outcome.version,
+        "minutes": [_iso(outcome.rows[0].minute * 60_000), _iso(outcome.rows[-1].minute * 60_000)],
+        "final_until": None if outcome.final_until_ms is None else _iso(outcome.final_until_ms),
+        "events": outcome.read,
+        "late_to_stream": outcome.late,
+        "rejected": outcome.rejected,
+        "written_ts": written_ts.isoformat(),
+        "newest_arrival_ts": _iso(outcome.newest_ms),
+    }
+
+
+def _pounds(mills: int) -> Decimal:
+    """What the column can hold; more than 10^14 GBP a minute is no trade."""
+    return Decimal(max(-MOST_MILLS, min(MOST_MILLS, mills))).scaleb(-3)
+
+
+def _iso(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat()

@@ -1,0 +1,169 @@
+"""Kafka as an unbounded Beam source without Java: partitions found while it runs, each read by a splittable DoFn.
+
+A restriction is a range of offsets without an end. What a bundle takes, it claims by its last offset and leaves the
+rest to the next bundle, so nothing is lost or doubled within a job. The watermark is arrival: the broker's time of the
+last message, or of the moment when the broker said that there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.io.iobase import RestrictionProgress
+from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTracker
+from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
+from apache_beam.transforms.core import RestrictionProvider
+from apache_beam.transforms.window import TimestampedValue
+from apache_beam.utils.timestamp import Duration, Timestamp
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from include.beam import live_log
+from include.beam.live_log import ANSWER_S, SETTINGS, Batch, Split
+
+FOR_EVER = 2**62
+CYCLE_S = 0.1  # for the partitions of one process together: a runner may read them one after the other
+SLACK_S = 2  # clocks of brokers differ, and a new leader's may be behind
+LOOK_S = 5  # new partitions are found so late, at most
+
+
+class OpenTracker(OffsetRestrictionTracker):  # type: ignore[misc]
+    """Of an endless range. Every split is a checkpoint at the place reached: a partition is read by one at a time."""
+
+    backlog = 1
+
+    def is_bounded(self) -> bool:
+        return False
+
+    def try_split(self, fraction_of_remainder: float) -> Any:  # noqa: ARG002 - Beam's signature
+        reached = self._range.start if self._current_position is None else self._current_position + 1
+        if reached >= self._range.stop:
+            return None
+        self._checkpointed = True
+        done, rest = OffsetRange(self._range.start, reached), OffsetRange(reached, self._range.stop)
+        self._range = done
+        return done, rest
+
+    def check_done(self) -> None:
+        """An endless range is never done, it is left to the next bundle."""
+
+    def current_progress(self) -> RestrictionProgress:
+        reached = 0 if self._current_position is None else self._current_position + 1 - self._range.start
+        return RestrictionProgress(completed=reached, remaining=max(1, self.backlog - reached))
+
+
+class OpenRange(RestrictionProvider):  # type: ignore[misc]
+    """Of partitions; sizes in bytes, from the high watermark, which is what Dataflow scales on."""
+
+    def initial_restriction(self, element: Split) -> OffsetRange:
+        return OffsetRange(element.start, FOR_EVER)
+
+    def create_tracker(self, restriction: OffsetRange) -> OpenTracker:
+        return OpenTracker(restriction)
+
+    def restriction_size(self, element: Split, restriction: OffsetRange) -> int:
+        if restriction.stop < FOR_EVER:
+            return int(restriction.stop - restriction.start)
+        messages, size = live_log.backlog(element, restriction.start)
+        return max(1, messages * size)
+
+    def split(self, element: Split, restriction: OffsetRange) -> Iterator[OffsetRange]:  # noqa: ARG002
+        yield restriction
+
+    def truncate(self, element: Split, restriction: OffsetRange) -> None:
+        """A drained job reads nothing more."""
+
+
+class Count(OpenRange):
+    """Of how many partitions of a topic are found."""
+
+    def initial_restriction(self, element: Any) -> OffsetRange:  # noqa: ARG002
+        return OffsetRange(0, FOR_EVER)
+
+    def restriction_size(self, element: Any, restriction: OffsetRange) -> int:  # noqa: ARG002
+        return 1
+
+
+class FindPartitions(beam.DoFn):  # type: ignore[misc]
+    """Topic -> Split of each partition, at once or when it comes to be. from_ms: read what arrived then or later; from:
+    {partition: offset}, where earlier messages are wanted than those."""
+
+    def __init__(self, bootstrap_servers: str, from_ms: int, earlier: dict[str, dict[int, int]]) -> None:
+        self.bootstrap_servers, self.from_ms, self.earlier = bootstrap_servers, from_ms, earlier
+
+    def setup(self) -> None:
+        self.consumer = Consumer({**SETTINGS, "bootstrap.servers": self.bootstrap_servers})
+
+    def teardown(self) -> None:
+        self.consumer.close()
+
+    @beam.DoFn.unbounded_per_element()  # type: ignore[misc]
+    def process(
+        self,
+        topic: str,
+        tracker: Any = beam.DoFn.RestrictionParam(Count()),
+        watermark: Any = beam.DoFn.WatermarkEstimatorParam(ManualWatermarkEstimator.default_provider()),
+    ) -> Iterator[Any]:
+        asked = Timestamp.now()
+        found = tracker.current_restriction().start
+        try:
+            count = len(self.consumer.list_topics(topic, timeout=ANSWER_S).topics[topic].partitions)
+            starts = [self._start(topic, partition) for partition in range(found, count)]
+        except KafkaException:  # a broker that is away is asked again
+            tracker.defer_remainder(Duration(1))
+            return
+        if starts:
+            if not tracker.try_claim(count - 1):
+                return
+            for partition, start in enumerate(starts, found):
+                split = Split(self.bootstrap_servers, topic, partition, start)
+                # As old as what it may bring: a watermark that passed it would make that late.
+                yield TimestampedValue(split, watermark.current_watermark() or Timestamp.of(self.from_ms / 1000 - 1))
+        if count:
+            watermark.set_watermark(asked - Duration(SLACK_S))
+        tracker.defer_remainder(Duration(LOOK_S))
+
+    def _start(self, topic: str, partition: int) -> int:
+        """The first offset that arrived at from_ms or later. Raises KafkaException."""
+        place = TopicPartition(topic, partition, self.from_ms)
+        # In this order: what arrives in between would be passed over in the other.
+        low, high = self.consumer.get_watermark_offsets(place, timeout=ANSWER_S)
+        (answer,) = self.consumer.offsets_for_times([place], timeout=ANSWER_S)
+        if answer.error:
+            raise KafkaException(answer.error)
+        start = int(answer.offset) if answer.offset >= 0 else high
+        return max(low, min(start, high, self.earlier.get(topic, {}).get(partition, start)))
+
+
+class ReadPartition(beam.DoFn):  # type: ignore[misc]
+    """Split -> Batches, one a bundle. Raises LogLost where offsets have left the log."""
+
+    @beam.DoFn.unbounded_per_element()  # type: ignore[misc]
+    def process(
+        self,
+        split: Split,
+        tracker: Any = beam.DoFn.RestrictionParam(OpenRange()),
+        watermark: Any = beam.DoFn.WatermarkEstimatorParam(ManualWatermarkEstimator.default_provider()),
+    ) -> Iterator[Any]:
+        log = live_log.take(split)
+        try:
+            log.seek(tracker.current_restriction().start)
+            batch: Batch = log.read(CYCLE_S / live_log.kept())
+            now = watermark.current_watermark()
+            if batch.values:
+                if not tracker.try_claim(batch.offsets[-1]):
+                    log.offset = -1  # read again, by the bundle that has it now
+                    return
+                # Never behind the watermark: what is late is decided message by message, by the log alone.
+                yield TimestampedValue(batch, now or Timestamp.of(batch.arrivals_ms[0] / 1000 - SLACK_S))
+                reached = Timestamp.of(batch.arrivals_ms[-1] / 1000 - SLACK_S)
+            elif log.idle_since_s is not None:
+                reached = Timestamp.of(log.idle_since_s - SLACK_S)
+            else:
+                reached = now
+            if reached is not None and (now is None or reached > now):
+                watermark.set_watermark(reached)
+            tracker.defer_remainder()
+        finally:
+            live_log.give_back(split, log)
