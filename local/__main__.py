@@ -29,9 +29,11 @@ def up(instance: Instance) -> None:
         services.supervise(instance)
     # Airflow boots while the stores are made ready: it needs none of them before its first run.
     boot = _Background(lambda: airflow.boot(instance))
-    with step("Kafka, warehouse, Dataflow") as say:
-        services.start(instance, services.stores(instance))
-        health.wait_ready(instance, services.stores(instance), 120, say)
+    with step("Kafka, warehouse, Dataflow, Pub/Sub, functions") as say:
+        # The functions first: Pub/Sub counts the calls that nobody answers.
+        behind = (*services.functions(), *services.stores(instance))
+        services.start(instance, behind)
+        health.wait_ready(instance, behind, 120, say)
     up.prepare(instance)
     with step("Airflow") as say:
         boot.join()

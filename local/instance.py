@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from include.contracts.contract import topics
-from local.connections import read_settings
+from local.connections import read_settings, snowflake_arguments
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
@@ -23,11 +23,20 @@ DEFAULT_PORT_BASE = 18000
 # Ports of an instance, relative to its PORT_BASE.
 OFFSETS = {
     "supervisor": 1,
+    "fraud_detection": 60,
+    "inventory_alert": 61,
+    "personal_offer": 62,
+    "pipeline_monitor": 63,
+    "live_loader": 64,
+    "event_validation": 65,
+    "alert_book": 66,
     "airflow": 80,
     "warehouse": 84,
     "dataflow": 85,
     "dataflow_grpc": 86,
     "collector": 87,
+    "pubsub": 88,
+    "pubsub_http": 89,
     "kafka": 92,
     "kafka_controller": 93,
     "kafka-2": 94,
@@ -38,6 +47,18 @@ OFFSETS = {
 BROKERS = ("kafka", "kafka-2", "kafka-3")
 # One broker, or three: two of three carry on without the third; of two, none would without the other.
 BROKER_COUNTS = (1, len(BROKERS))
+# The Cloud Functions that Pub/Sub pushes to.
+FUNCTIONS = (
+    "fraud_detection",
+    "inventory_alert",
+    "personal_offer",
+    "pipeline_monitor",
+    "live_loader",
+    "event_validation",
+    "alert_book",
+)
+PROJECT = "madhatter"  # as airflow_settings.yaml has it
+PUSH_ACCOUNT = f"push@{PROJECT}.iam.gserviceaccount.com"
 # What of the caller's environment reaches no process of the platform: another Airflow's or Python project's settings.
 FOREIGN = ("AIRFLOW", "PYTHON", "SNOWFLAKE_", "VIRTUAL_ENV", "SUPERVISOR_", "MAKE", "MFLAGS")
 OWN = ("MADHATTER_", "PLATFORM_START", "PORT_BASE", "BROKERS")
@@ -222,16 +243,22 @@ class Instance:
             "AIRFLOW_HOME": f"{self.airflow_home}",
             "DATAFLOW_API_ENDPOINT": self.url("dataflow"),
             "DATAFLOW_GRPC_ENDPOINT": self.address("dataflow_grpc"),
+            "MADHATTER_ALERT_FILE": f"{self.data / 'alerts.jsonl'}",
             "MADHATTER_COLLECTOR_KAFKA": json.dumps({"bootstrap.servers": self.bootstrap}),
             "MADHATTER_COLLECTOR_KEYS": json.dumps({"shop": {"key": own.collector_key, "topics": list(topics())}}),
             "MADHATTER_COLLECTOR_SPOOL": f"{self.data / 'collector'}",
+            "MADHATTER_FUNCTIONS": json.dumps({name: self.url(name) for name in FUNCTIONS}),
             "MADHATTER_HOME": f"{self.home}",
             "MADHATTER_JOB_LINK": f"{self.url('dataflow')}/v1b3/projects/{{project_id}}/locations/{{location}}"
             "/jobs/{job_id}/messages",
+            "MADHATTER_PROJECT": PROJECT,
+            "MADHATTER_PUSH_ACCOUNT": PUSH_ACCOUNT,
+            "MADHATTER_PUSH_CERTS": f"{self.url('pubsub_http')}/oauth2/v3/certs",
             "MADHATTER_STORE": self.store,
             "MADHATTER_TEMPLATES": (ROOT / "include/beam/templates").as_uri(),
             "PLATFORM_START": own.platform_start,
             "PORT_BASE": f"{self.port_base}",
+            "PUBSUB_EMULATOR_HOST": self.address("pubsub"),
             "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in (".", "plugins", "local/airflow/redirect")),
             "PYTHONUNBUFFERED": "1",
             # The connector would ask cloud metadata services who it is, and wait for them.
@@ -248,9 +275,11 @@ class Instance:
         # The caller's own choices: cadence, tail, window and what else plugins/madhatter/settings.py reads.
         chosen = {k: v for k, v in os.environ.items() if k.startswith("MADHATTER_") or k == "PLATFORM_START"}
         chosen.pop("MADHATTER_SERVICE", None)
+        connections = read_settings(ROOT / "airflow_settings.yaml", self.hosts)
+        platform["MADHATTER_WAREHOUSE"] = json.dumps(snowflake_arguments(connections))
         return (
             {f"AIRFLOW__{name}": value for name, value in airflow.items()}
-            | read_settings(ROOT / "airflow_settings.yaml", self.hosts)
+            | connections
             | platform
             | kept
             | (chosen | {"MADHATTER_HOME": f"{self.home}"})

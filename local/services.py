@@ -13,17 +13,19 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from local import processes
-from local.instance import BROKERS, HOST, OFFSETS, ROOT, BrokenInstance, Instance, stored_port_base
+from local.instance import BROKERS, FUNCTIONS, HOST, OFFSETS, ROOT, BrokenInstance, Instance, stored_port_base
 from local.kafka import broker
 from local.ports import in_use
 
 AIRFLOW = ("airflow-api", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
-LIVE, COLLECTOR = "live", "collector"
+LIVE, COLLECTOR, PUBSUB = "live", "collector", "pubsub"
 EDGE = (COLLECTOR, LIVE)
 HOUSEKEEPING = "housekeeping"
 # Between two runs nothing but a shell waits. After a start the platform has other things to do first.
 DAILY = 'sleep 600; while :; do "$@" && sleep 86400 || sleep 3600; done'
-COLLECTOR_SOURCE = ROOT / "include/functions/collector/main.py"
+SOURCES = ROOT / "include/functions"
+# What a function may do at once: each waits for Pub/Sub, Kafka or the warehouse more than it computes.
+THREADS = "4"
 STOPPED = ("STOPPED", "EXITED", "FATAL")
 LOG_BYTES = 5 << 20
 
@@ -34,12 +36,17 @@ class ServiceError(RuntimeError):
 
 def stores(instance: Instance) -> tuple[str, ...]:
     """What Airflow's tasks and the senders write to."""
-    return (*instance.broker_names, "warehouse", "dataflow")
+    return (*instance.broker_names, "warehouse", "dataflow", PUBSUB)
+
+
+def functions() -> dict[str, str]:
+    """The services of the functions, and what each is called as a function."""
+    return {f"function-{name.replace('_', '-')}": name for name in FUNCTIONS if (SOURCES / name).is_dir()}
 
 
 def all_of(instance: Instance) -> tuple[str, ...]:
     """All services of the instance."""
-    return (*stores(instance), *AIRFLOW, *EDGE, HOUSEKEEPING)
+    return (*stores(instance), *functions(), *AIRFLOW, *EDGE, HOUSEKEEPING)
 
 
 def commands(instance: Instance) -> dict[str, list[str]]:
@@ -59,7 +66,9 @@ def commands(instance: Instance) -> dict[str, list[str]]:
         "airflow-scheduler": [*airflow, "scheduler", "--skip-serve-logs"],
         "airflow-dag-processor": [*airflow, "dag-processor"],
         "airflow-triggerer": [*airflow, "triggerer", "--skip-serve-logs"],
-        COLLECTOR: [python, "-m", "functions_framework", "--target", "collect", "--source", str(COLLECTOR_SOURCE)],
+        PUBSUB: [python, "-m", "local.pubsub", "--port", f"{port(PUBSUB)}", "--http-port", f"{port('pubsub_http')}"],
+        COLLECTOR: _function(instance, COLLECTOR, "collect"),
+        **{service: _function(instance, name, name) for service, name in functions().items()},
         LIVE: [python, "-m", "local.simulator.live", "--bootstrap", instance.bootstrap],
         HOUSEKEEPING: ["/bin/sh", "-c", DAILY, HOUSEKEEPING, python, "-m", "local.housekeeping"],
     }
@@ -67,12 +76,17 @@ def commands(instance: Instance) -> dict[str, list[str]]:
     lines[LIVE] += ["--handover", str(instance.handover)]
     if account := instance.settings.get("MADHATTER_ACCOUNT"):
         lines[LIVE] += ["--account", account]
-    lines[COLLECTOR] += ["--host", HOST, "--port", f"{port('collector')}"]
+    lines[PUBSUB] += ["--state", f"{instance.data / PUBSUB}"]
     lines["warehouse"] += ["--port", f"{port('warehouse')}", "--data", f"{instance.data / 'warehouse'}"]
     lines["dataflow"] += ["--port", f"{port('dataflow')}", "--state", f"{instance.data / 'dataflow'}"]
     for name in AIRFLOW:
         lines[name] = [python, "-m", "local.launch", name, "--", *lines[name]]
     return lines
+
+
+def _function(instance: Instance, name: str, target: str) -> list[str]:
+    command = [str(instance.platform_python), "-m", "functions_framework", "--target", target]
+    return [*command, "--source", str(SOURCES / name / "main.py"), "--host", HOST, "--port", f"{instance.port(name)}"]
 
 
 def configuration(instance: Instance) -> str:
@@ -100,7 +114,7 @@ supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
         text += f"""
 [program:{name}]
 command={_escape(shlex.join(command))}
-environment={processes.MARK}="{name}"
+environment={processes.MARK}="{name}"{f',THREADS="{THREADS}"' if name in functions() else ""}
 autostart=false
 autorestart=true
 startsecs=2
@@ -228,9 +242,10 @@ def down(instance: Instance) -> int:
     """Stops everything of the instance, supervisord last. Returns how many processes had to be ended one by one."""
     if is_up(instance):
         supervisor = control(instance).supervisor
-        # What writes goes before what it writes to.
-        stop(instance, (LIVE, HOUSEKEEPING, *AIRFLOW))
-        stop(instance, stores(instance))
+        # What writes goes before what it writes to; Pub/Sub before the functions, which it would miss, and count it.
+        stop(instance, (LIVE, HOUSEKEEPING, PUBSUB, *AIRFLOW))
+        stop(instance, (*functions(), COLLECTOR))
+        stop(instance, [name for name in stores(instance) if name != PUBSUB])
         supervisor.shutdown()
         wait_for(lambda: not is_up(instance), 20, "supervisord does not end")
     left = processes.of_service(instance.home)

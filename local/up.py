@@ -13,7 +13,7 @@ from typing import Any
 
 from local import health, services, table
 from local.airflow.api import AirflowApi
-from local.instance import ROOT, Instance
+from local.instance import PUSH_ACCOUNT, ROOT, Instance
 from local.migrate import migrate
 from local.progress import Say, note, step
 from local.warehouse import query
@@ -44,6 +44,8 @@ def check(instance: Instance) -> None:
 def prepare(instance: Instance) -> None:
     """Topics, tables, history sent. Every part is done once; what is there already costs a look."""
     from include.contracts.contract import topics
+    from include.pubsub.apply import apply
+    from include.pubsub.topology import read
     from madhatter import bounds, kafka
 
     with step("Warehouse tables"):
@@ -53,6 +55,10 @@ def prepare(instance: Instance) -> None:
         _refuse_lost_topics(instance, set(topics()) - set(admin.list_topics(timeout=15).topics))
         say(", ".join(kafka.create_topics(admin, topics(), instance.brokers)))
         bounds.align(admin, topics())
+    with step("Pub/Sub") as say:
+        functions = json.loads(instance.settings["MADHATTER_FUNCTIONS"])
+        done = list(apply(instance.settings["MADHATTER_PROJECT"], read(), functions, PUSH_ACCOUNT))
+        say(f"{len(done)} topics and subscriptions made or changed" if done else "")
     if _is_without_history(instance):
         return
     sent = query(instance, "select shift_weeks from ops.history")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import grpc
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
@@ -167,3 +168,33 @@ class Snowflake(Process):
     def _listens(self) -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+class PubSub(Process):
+    """The stand-in. Started again it has the same ports and what it has stored."""
+
+    port = http_port = 0
+
+    def launch(self) -> None:
+        if not self.port:
+            self.port, self.http_port = free_ports(2)
+        state = str(self.folder / "state")
+        ports = ["--port", f"{self.port}", "--http-port", f"{self.http_port}"]
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        self.run([sys.executable, "-m", "local.pubsub", *ports, "--state", state], env)
+        until(lambda: self.is_ready(self._answers), "Pub/Sub answers")
+
+    def _answers(self) -> bool:
+        try:
+            grpc.channel_ready_future(grpc.insecure_channel(self.address)).result(timeout=0.5)
+        except grpc.FutureTimeoutError:
+            return False
+        return True
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def certs(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}/oauth2/v3/certs"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -31,7 +32,10 @@ class Signer:
         loaded = serialization.load_pem_private_key(path.read_bytes(), password=None)
         assert isinstance(loaded, rsa.RSAPrivateKey)
         self._key = loaded
-        self._id = "madhatter"
+        public = loaded.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        self._id = hashlib.sha256(public).hexdigest()[:16]  # another key has another id, so that it is asked for
         self._tokens: dict[tuple[str, str], tuple[float, str]] = {}
 
     def token(self, service_account: str, audience: str) -> str:

@@ -6,7 +6,6 @@ Quotes are from https://cloud.google.com/pubsub/docs.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -35,40 +34,10 @@ from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransp
 
 from local.instance import ROOT
 from local.ports import free_ports
-from tests.stand_ins import Process, until
+from tests.stand_ins import PubSub, until
 
 PROJECT = "projects/madhatter"
 NUMBERS = count(1)
-
-
-class PubSub(Process):
-    """The stand-in. Started again it has the same ports and what it has stored."""
-
-    port = http_port = 0
-
-    def launch(self) -> None:
-        if not self.port:
-            self.port, self.http_port = free_ports(2)
-        state = str(self.folder / "state")
-        ports = ["--port", f"{self.port}", "--http-port", f"{self.http_port}"]
-        env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        self.run([sys.executable, "-m", "local.pubsub", *ports, "--state", state], env)
-        until(lambda: self.is_ready(self._answers), "Pub/Sub answers")
-
-    def _answers(self) -> bool:
-        try:
-            grpc.channel_ready_future(grpc.insecure_channel(self.address)).result(timeout=0.5)
-        except grpc.FutureTimeoutError:
-            return False
-        return True
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-    @property
-    def certs(self) -> str:
-        return f"http://127.0.0.1:{self.http_port}/oauth2/v3/certs"
 
 
 @dataclass

@@ -9,9 +9,7 @@ are not. docs/how-to/collect-over-http.md has all answers.
 from __future__ import annotations
 
 import json
-import logging
 import os
-import sys
 import threading
 import time
 from collections import Counter
@@ -22,6 +20,7 @@ import flask
 
 from include.acceptance import refusals
 from include.contracts.contract import topics
+from include.functions import lines
 from include.functions.collector import batch
 from include.functions.collector.batch import Refused
 from include.functions.collector.delivery import Delivery
@@ -32,29 +31,7 @@ from include.producing import key_of
 
 GUNICORN_BOOT_ERROR = 3  # makes gunicorn end instead of starting the next child
 RETRY_S = 30  # what a full spool asks senders to wait
-log = logging.getLogger("collector")
-
-
-class JsonLines(logging.Formatter):
-    """One JSON object a line, with the names that Cloud Logging reads; `extra` of a record adds `request`."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        entry = {
-            "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03}Z",
-            "severity": record.levelname,
-            "message": record.getMessage(),
-            **getattr(record, "request", {}),
-        }
-        if record.exc_info:
-            entry["message"] += "\n" + self.formatException(record.exc_info)
-        return json.dumps(entry)
-
-
-def _log_to(stream: Any) -> None:
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonLines())
-    log.handlers, log.propagate = [handler], False
-    log.setLevel(logging.INFO)
+log = lines.logger("collector")
 
 
 def _settings() -> Settings:
@@ -64,7 +41,6 @@ def _settings() -> Settings:
         raise SystemExit(f"collector: {error}") from None
 
 
-_log_to(sys.stderr)
 SETTINGS = _settings()
 SENDERS = Senders(SETTINGS.senders, SETTINGS.rate)
 KEY_OF = cache(key_of)

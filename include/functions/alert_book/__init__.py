@@ -1,0 +1,1 @@
+"""Stores alerts and tells people."""

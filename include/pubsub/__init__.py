@@ -1,0 +1,1 @@
+"""Topics and subscriptions, as topology.yaml has them, and how to publish."""
