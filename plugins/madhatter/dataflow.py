@@ -44,6 +44,14 @@ def check_job_name(name: str) -> str:
     )
 
 
+def template_uri(template: str) -> str:
+    """Where a template's container spec is. Raises SettingError."""
+    base = os.environ.get("MADHATTER_TEMPLATES")
+    if not base:
+        raise SettingError("MADHATTER_TEMPLATES is not set: give the URI of the folder of template specs")
+    return f"{base.rstrip('/')}/{template}.json"
+
+
 class LaunchPipeline(BaseOperator):
     """Run a Flex template to its end; waits in the triggerer.
 
@@ -55,7 +63,7 @@ class LaunchPipeline(BaseOperator):
     leaves the job running for the next try.
 
     template: name of the container spec `<MADHATTER_TEMPLATES>/<template>.json`.
-    parameters: of the template; numbers become text.
+    parameters: of the template; numbers become text. labels: of the job.
     result_uri: a file that the job leaves at its end; remove it and the next try computes it again.
     project_id, location: by default the connection's project and MADHATTER_LOCATION.
     poll_s: longest pause between two looks at the job.
@@ -74,6 +82,7 @@ class LaunchPipeline(BaseOperator):
         job_name: str,
         parameters: dict[str, str | int | float],
         result_uri: str | None = None,
+        labels: dict[str, str] | None = None,
         project_id: str | None = None,
         location: str | None = None,
         gcp_conn_id: str = "google_cloud_default",
@@ -86,6 +95,7 @@ class LaunchPipeline(BaseOperator):
         self.job_name = job_name
         self.parameters = parameters
         self.result_uri = result_uri
+        self.labels = labels or {}
         self.project_id = project_id
         self.location = location
         self.gcp_conn_id = gcp_conn_id
@@ -95,12 +105,7 @@ class LaunchPipeline(BaseOperator):
     def execute(self, context: Context) -> dict[str, str]:  # noqa: ARG002 - Airflow's signature
         check_job_name(self.job_name)
         hook = self._hook()
-        self.location = self.location or os.environ.get("MADHATTER_LOCATION", DEFAULT_LOCATION)
-        self.project_id = self.project_id or hook.project_id
-        if not self.project_id:
-            raise ValueError(
-                f"No project for job {self.job_name}: set `project` of connection {self.gcp_conn_id!r}, or project_id"
-            )
+        self.project_id, self.location = self._place(hook)
         job = self._find_or_submit(hook)
         if job is None:
             self.log.info("%s is there already and no job is needed", self.result_uri)
@@ -146,8 +151,17 @@ class LaunchPipeline(BaseOperator):
 
         return DataflowHook(gcp_conn_id=self.gcp_conn_id)
 
-    def _find(self, hook: DataflowHook) -> dict[str, Any] | None:
-        """The newest job of this name."""
+    def _place(self, hook: DataflowHook) -> tuple[str, str]:
+        """Project and location of the job."""
+        project_id = self.project_id or hook.project_id
+        if not project_id:
+            raise ValueError(
+                f"No project for job {self.job_name}: set `project` of connection {self.gcp_conn_id!r}, or project_id"
+            )
+        return project_id, self.location or os.environ.get("MADHATTER_LOCATION", DEFAULT_LOCATION)
+
+    def _find_all(self, hook: DataflowHook) -> list[dict[str, Any]]:
+        """All jobs of this name that the service still knows, the newest first."""
         jobs = hook.get_conn().projects().locations().jobs()
         request = jobs.list(projectId=self.project_id, location=self.location, name=self.job_name)
         found: list[dict[str, Any]] = []
@@ -155,7 +169,7 @@ class LaunchPipeline(BaseOperator):
             reply = request.execute(num_retries=hook.num_retries)
             found += reply.get("jobs", [])
             request = jobs.list_next(request, reply)
-        return max(found, key=lambda job: str(job["createTime"]), default=None)
+        return sorted(found, key=lambda job: str(job["createTime"]), reverse=True)
 
     def _find_or_submit(self, hook: DataflowHook) -> dict[str, Any] | None:
         """The active or finished job of this name, or a new one. None when there was none and its result is there all
@@ -164,7 +178,7 @@ class LaunchPipeline(BaseOperator):
 
         deadline = time.monotonic() + RIVAL_PATIENCE_S
         while True:
-            job = self._find(hook)
+            job = next(iter(self._find_all(hook)), None)
             if job is not None and self._stands(job["currentState"]):
                 return job
             if job is None and self.result_uri is not None and storage.exists(self.result_uri):
@@ -190,15 +204,14 @@ class LaunchPipeline(BaseOperator):
         """Launch the template. None when a job of this name is active: one that was submitted a moment ago."""
         from googleapiclient.errors import HttpError
 
-        base = os.environ.get("MADHATTER_TEMPLATES")
-        if not base:
-            raise SettingError("MADHATTER_TEMPLATES is not set: give the URI of the folder of template specs")
-        uri = f"{base.rstrip('/')}/{self.template}.json"
-        launch = {
+        uri = template_uri(self.template)
+        launch: dict[str, Any] = {
             "jobName": self.job_name,
             "containerSpecGcsPath": uri,
             "parameters": {name: str(value) for name, value in self.parameters.items()},
         }
+        if self.labels:
+            launch["environment"] = {"additionalUserLabels": self.labels}
         try:
             job: dict[str, Any] = hook.launch_job_with_flex_template(
                 body={"launchParameter": launch}, location=self.location, project_id=self.project_id

@@ -38,7 +38,8 @@ class PipelineEnded(BaseTrigger):
     """Fires once when a job has reached any of its end states, or when the API was out of reach for patience_s.
 
     was_ending: the job was already being cancelled or drained when the wait began.
-    Event: {"job_id", "project_id", "location", "link", "was_ending"} with either "state" or "error" (a sentence).
+    Event: {"job_id", "project_id", "location", "link", "was_ending"} with either "state" or "error" (a sentence), or
+    "stop" (a sentence) where a subclass knows one.
     """
 
     def __init__(
@@ -62,7 +63,8 @@ class PipelineEnded(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         names = ("job_id", "project_id", "location", "gcp_conn_id", "poll_s", "patience_s", "was_ending")
-        return f"{__name__}.{type(self).__name__}", {name: getattr(self, name) for name in names}
+        own = type(self)
+        return f"{own.__module__}.{own.__name__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         from google.api_core.exceptions import GoogleAPICallError, NotFound, RetryError, ServerError, TooManyRequests
@@ -85,6 +87,9 @@ class PipelineEnded(BaseTrigger):
                     if state in TERMINAL:
                         yield self._event(state=state)
                         return
+                    if reason := await self._reason_to_stop():
+                        yield self._event(stop=reason)
+                        return
                 # Short jobs are noticed soon, long ones cost few calls.
                 await asyncio.sleep(min(max(0.5, (time.monotonic() - started) / 10), self.poll_s))
 
@@ -101,6 +106,10 @@ class PipelineEnded(BaseTrigger):
             return
         await sync_to_async(self._cancel)()
         self.log.info("Requested the cancellation of Dataflow job %s.", self.job_id)
+
+    async def _reason_to_stop(self) -> str:
+        """A sentence when the wait is over although the job goes on; asked at each look."""
+        return ""
 
     async def _client(self) -> Any:
         """One client for the whole wait: the hook's own calls open a new channel each."""

@@ -19,7 +19,8 @@ class Settings:
     """cadence: cron of the windows; window, tail: their length and the wait for stragglers after it.
     start: the first window. store: base URI of plans, slices and archive. chunk_size: offsets.
     keep_*: how long something is kept, docs/how-to/retention.md; keep_log 0: topics are not bounded by time.
-    log_bytes: of a partition in the log, 0: topics are not bounded by size."""
+    log_bytes: of a partition in the log, 0: topics are not bounded by size. stream: whether retail_stream keeps a
+    streaming job; stream_tries: jobs in a row that may fail before it gives up."""
 
     cadence: str
     window: timedelta
@@ -28,6 +29,8 @@ class Settings:
     catch_up_after: timedelta
     store: str
     chunk_size: int
+    stream: bool
+    stream_tries: int
     keep_log: timedelta
     log_bytes: int
     keep_staging: timedelta
@@ -49,6 +52,8 @@ def settings() -> Settings:
         catch_up_after=_seconds("MADHATTER_CATCH_UP_AFTER_S", 6 * 3600),
         store=_required("MADHATTER_STORE"),
         chunk_size=_count("MADHATTER_CHUNK_SIZE", 100_000),
+        stream=_switch("MADHATTER_STREAM", "on"),
+        stream_tries=_count("MADHATTER_STREAM_TRIES", 8, at_most=1000),
         keep_log=_days("MADHATTER_KEEP_LOG_DAYS", 30, at_least=0),
         log_bytes=_count("MADHATTER_KEEP_LOG_MB", 0, at_least=0, at_most=10**6) << 20,
         keep_staging=_days("MADHATTER_KEEP_STAGING_DAYS", 7),
@@ -65,6 +70,13 @@ def _required(name: str) -> str:
     if not value:
         raise SettingError(f"{name} is not set; docs/settings.md says what it is")
     return value
+
+
+def _switch(name: str, default: str) -> bool:
+    text = os.environ.get(name, default)
+    if text not in ("on", "off"):
+        raise SettingError(f"{name}={text!r} is neither on nor off")
+    return text == "on"
 
 
 def _seconds(name: str, default: int, at_least: int = 0) -> timedelta:

@@ -40,12 +40,12 @@ class Warehouse:
             names = [column.name.lower() for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
-    def table(self, sql: str) -> pa.Table:
+    def table(self, sql: str, **parameters: Any) -> pa.Table:
         """The rows of one query as columns, with lower-case names; without rows they have no types."""
         import pyarrow as pa
 
         with self.connection.cursor() as cursor:
-            cursor.execute(sql)
+            _execute(cursor, sql, parameters)
             names = [column.name.lower() for column in cursor.description or ()]
             if not cursor.rowcount:
                 return pa.table({name: pa.nulls(0) for name in names})
@@ -66,6 +66,11 @@ class Warehouse:
         """The rows of a file with one query."""
         (statement,) = statements(name)
         return self.rows(statement, **parameters)
+
+    def table_of_file(self, name: str, **parameters: Any) -> pa.Table:
+        """The rows of a file with one query, as columns."""
+        (statement,) = statements(name)
+        return self.table(statement, **parameters)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
