@@ -25,6 +25,8 @@ def up(instance: Instance) -> None:
 
     start = time.monotonic()
     up.check(instance)
+    # Built from source it takes two minutes: meanwhile everything else comes up.
+    prism = _Background(lambda: up.get_prism(instance))
     with step("Supervisor"):
         services.supervise(instance)
     # Airflow boots while the stores are made ready: it needs none of them before its first run.
@@ -38,6 +40,8 @@ def up(instance: Instance) -> None:
     with step("Airflow") as say:
         boot.join()
         health.wait_ready(instance, services.AIRFLOW, 120, say)
+    with step("Prism, for the stream"):
+        prism.join()
     up.finish(instance)
     print(f"\nReady in {time.monotonic() - start:.0f} s.")
     print(f"Dashboards  {instance.url('airflow')}/plugin/dashboards")

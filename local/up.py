@@ -65,6 +65,19 @@ def prepare(instance: Instance) -> None:
     _send_market(instance, sent[0]["shift_weeks"] if sent else _send_history(instance))
 
 
+def get_prism(instance: Instance) -> None:
+    """Gets what the streaming job runs on, once; where that cannot be had, says so: all but the live half works."""
+    from local import prism
+    from local.prism.install import NotInstalled, install
+
+    if instance.settings.get("MADHATTER_STREAM") == "off":
+        return
+    try:
+        install(prism.home(), note)
+    except NotInstalled as error:
+        note(f"There will be no stream, no signals and no live minutes: {error}\nMend it, then `make up` again")
+
+
 def _is_without_history(instance: Instance) -> bool:
     return instance.settings.get("MADHATTER_HISTORY") == "none"
 
@@ -158,7 +171,7 @@ def finish(instance: Instance) -> None:
         raise RuntimeError("DAG files that Airflow cannot read:\n" + "\n".join(errors))
     with step("DAGs, collector, live traffic") as say:
         # The consumer first: events for a paused DAG are lost, and only the next sweep would find them.
-        for dag in ("retail_daily", "platform_health", "retail_hourly"):
+        for dag in ("retail_daily", "platform_health", "retail_stream", "retail_hourly"):
             api.unpause(dag)
         services.start(instance, (*services.EDGE, services.HOUSEKEEPING))
         health.wait_ready(instance, [services.COLLECTOR], 60, say)
