@@ -118,6 +118,12 @@ def letters() -> Iterator[Trouble]:
                     ids = [one.ack_id for one in found]
                     client.modify_ack_deadline(subscription=subscription, ack_ids=ids, ack_deadline_seconds=0)
             except (GoogleAPICallError, RetryError) as error:
+                if "larger than max" in str(error):
+                    reasons = ["One is so large that it cannot be looked at here."]
+                    yield Trouble(
+                        "dead_letters", f"subscription:{name}", "warning", f"{name} has dead letters", reasons
+                    )
+                    continue
                 reasons = [f"{subscription}: {error}"]
                 yield Trouble("pubsub_failing", "pubsub", "critical", "Pub/Sub does not answer functions", reasons)
                 return
