@@ -159,8 +159,9 @@ def orders(seed: int, trade: float, days: int) -> Seen:
     """What the rules about orders find in some market days from a Monday morning on."""
     market = Market(known(), Pace(seed, RATE, trade))
     start, length = MONDAY_MS, market.pace.day_ms
-    # The history knows no orders at night and on Saturdays: of short market days those between eight and eighteen.
-    starts = [start + n * length for n in range(10_000) if _is_open(start + n * length)][:days]
+    # The history knows no orders at night and on Saturdays.
+    ahead = (start + n * length for n in itertools.count())
+    starts = list(itertools.islice((at for at in ahead if known().expected_orders(at, at + length) > 0), days))
     parts = [events.concat(market.trade.events(at, at + length)) for at in starts]
     labels = {
         event_id: LABELS[label]
@@ -171,10 +172,6 @@ def orders(seed: int, trade: float, days: int) -> Seen:
     taken = [each for each, _ in rows(parts, [ORDERS])]
     found = play(taken, ORDER_RULES, snapshot(market, start))
     return Seen(found, labels, {each.event_id for each in taken})
-
-
-def _is_open(moment_ms: int) -> bool:
-    return known().expected_orders(moment_ms, moment_ms + 3_600_000) >= 5
 
 
 def report(seen: Iterable[Seen]) -> str:
