@@ -1,7 +1,7 @@
 """A batch of minutes into the live tables: one COPY for all of them, then newest version wins, in one transaction.
 
-Loaded again, or after a newer one, a batch changes nothing. Those who load at once wait for each other at the first
-MERGE. No staged row outlives its transaction, so that nobody ever sees another's.
+Loaded again, or after a newer one, a batch changes nothing. Those who load at once take turns. No staged row outlives
+its transaction, so that nobody ever sees another's.
 """
 
 from __future__ import annotations
@@ -49,10 +49,11 @@ decode = msgspec.json.Decoder(Notice).decode
 def load(session: Session, store: str, notice: Notice) -> None:
     """Loads the batch. To be called in a transaction. store: base URI of the files,
     without a quote, backslash or closing slash. Raises Unfit."""
+    # First, as a lock: INSERT and COPY wait for nobody, a MERGE for whoever has merged and not committed.
+    _run_file(session, "live/batch.sql", **_batch(notice))
     if notice.rows:
         _copy(session, store, notice)
         _merge(session, notice)
-    _run_file(session, "live/batch.sql", **_batch(notice))
 
 
 def path_below(store: str, uri: str) -> str:
