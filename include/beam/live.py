@@ -28,9 +28,9 @@ from include.beam import snapshot
 from include.beam.live_copies import CountOnce
 from include.beam.live_minutes import Minutes
 from include.beam.live_parse import ParseBatch
-from include.beam.live_rules import Judge
+from include.beam.live_rules import Judge, of_minute
 from include.beam.live_sink import Publish, WriteMinutes, position_uri
-from include.beam.live_source import FindPartitions, ReadPartition
+from include.beam.live_source import FindPartitions, ReadPartition, Topic
 from include.beam.rules import RULES
 from include.beam.rules.rows import MinuteRow
 from include.beam.rules.rule import AHEAD_MS, MOST_HORIZON_S, Rule
@@ -75,33 +75,32 @@ def build(pipeline: beam.Pipeline, settings: Settings, rules: Sequence[type[Rule
         earlier["inventory.movements"] = snapshot.read(settings.snapshot).inventory_offsets
     parsed = (
         pipeline
-        | "topics" >> beam.Create(settings.topics, reshuffle=False)
-        | "find partitions" >> beam.ParDo(FindPartitions(settings.bootstrap_servers, settings.from_ms, earlier))
+        | "topics" >> beam.Create([Topic(name, settings.from_ms) for name in settings.topics], reshuffle=False)
+        | "find partitions" >> beam.ParDo(FindPartitions(settings.bootstrap_servers, earlier))
         | "read" >> beam.ParDo(ReadPartition())
         | "parse"
         >> beam.ParDo(ParseBatch(of_events, settings.snapshot)).with_outputs("counted", "letters", main="rows")
     )
-    sums = _of(parsed.counted, str) | "count once" >> beam.ParDo(
-        CountOnce(settings.first)
-    ).with_output_types(tuple[int, bytes])
+    sums = _of(parsed.counted, str) | "count once" >> beam.ParDo(CountOnce(settings.first)).with_output_types(
+        tuple[int, bytes]
+    )
     start = pipeline | "start" >> beam.Create([(0, b"")], reshuffle=False).with_output_types(tuple[int, bytes])
     minutes = (
         (start, sums)
         | "all sums" >> beam.Flatten()
-        | "minutes" >> beam.ParDo(Minutes(settings.first, settings.since_ms // MINUTE_MS)).with_outputs("minutes", main="outcomes")
+        | "minutes"
+        >> beam.ParDo(Minutes(settings.first, settings.since_ms // MINUTE_MS)).with_outputs("minutes", main="outcomes")
     )
     _ = minutes.outcomes | "write" >> beam.ParDo(WriteMinutes(settings.store, settings.project))
     told = []
     letters = [parsed.letters]
     for step, kinds, rows in (
         ("judge events", of_events, parsed.rows),
-        ("judge minutes", of_minutes, minutes.minutes),
+        ("judge minutes", of_minutes, minutes.minutes | "for rules" >> beam.Map(of_minute, of_minutes)),
     ):
         if kinds:
             judge = Judge(step, kinds, settings.snapshot, settings.since_ms)
-            found = _of(rows, int) | step >> beam.ParDo(judge).with_outputs(
-                "letters", main="signals"
-            )
+            found = _of(rows, int) | step >> beam.ParDo(judge).with_outputs("letters", main="signals")
             told.append(found.signals)
             letters.append(found.letters)
     for name, parts in (("signals", told), ("letters", letters)):

@@ -35,12 +35,13 @@ class LogLost(RuntimeError):
 
 
 class Split(NamedTuple):
-    """A partition to be read from an offset on."""
+    """A partition to be read from an offset on. from_ms: arrival from which on it tells of time (POSIX)."""
 
     bootstrap_servers: str
     topic: str
     partition: int
     start: int
+    from_ms: int
 
     @property
     def place(self) -> str:

@@ -68,6 +68,7 @@ class LogTruth:
         self.rejected = 0
         events: list[dict[str, Any]] = []
         lines: list[dict[str, Any]] = []
+        parties: list[dict[str, Any]] = []
         for topic in (SALES, *ACTIVITY):
             decoder = msgspec.json.Decoder(generated(topic).Event)
             for message in records(bootstrap, topic):
@@ -84,15 +85,20 @@ class LogTruth:
                     category = (categories or {}).get(line.product_id, "Unknown")
                     price = line.unit_price.quantize(Decimal("0.001"))
                     lines.append(place | {"category": category, "quantity": line.quantity, "unit_price": price})
+                subjects = {f"card:{paid.card_hash}" for paid in event.get("payments", ()) if paid.card_hash}
+                if topic == SALES and event["customer_id"]:
+                    subjects.add(f"customer:{event['customer_id']}")
+                parties += [place | {"subject": subject} for subject in subjects]
+        places = [("topic", pa.string()), ("partition", pa.int32()), ("offset", pa.int64())]
         event_schema = pa.schema(
-            [("topic", pa.string()), ("partition", pa.int32()), ("offset", pa.int64()), ("arrival_ms", pa.int64())]
+            [*places, ("arrival_ms", pa.int64())]
             + [("event_id", pa.string()), ("event_ts", pa.timestamp("us", "UTC"))]
             + [(name, pa.string()) for name in ("country", "channel", "session_id", "interaction_type", "order_type")]
         )
         line_schema = pa.schema(
-            [("topic", pa.string()), ("partition", pa.int32()), ("offset", pa.int64()), ("category", pa.string())]
-            + [("quantity", pa.int64()), ("unit_price", pa.decimal128(12, 3))]
+            [*places, ("category", pa.string())] + [("quantity", pa.int64()), ("unit_price", pa.decimal128(12, 3))]
         )
+        self.db.register("party", pa.Table.from_pylist(parties, pa.schema([*places, ("subject", pa.string())])))
         self.db.register("events", pa.Table.from_pylist(events, event_schema))
         self.db.register("lines", pa.Table.from_pylist(lines, line_schema))
         self.db.execute(
@@ -109,8 +115,8 @@ class LogTruth:
 
 
 def written(store: str) -> list[Row]:
-    """The rows of all batches in a store as a loader leaves them, newest version first to win: LogTruth.minutes()' columns,
-    then is_final."""
+    """The rows of all batches in a store, of each key those of the newest version: the columns of LogTruth.minutes(), then
+    is_final."""
     sql = """
         select kind, minute_ts, country, category, channel, orders, units, net_sales, refunds, sessions, views, carts,
             is_final
