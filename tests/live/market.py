@@ -1,5 +1,5 @@
-"""A market's log as it would have come: written with the arrival times that a broker would have given, so that minutes of
-the past are final at once."""
+"""A market's log as it would have come: written with the arrival times that a broker would have given, so that minutes
+of the past are final at once."""
 
 from __future__ import annotations
 

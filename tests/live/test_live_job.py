@@ -1,4 +1,4 @@
-"""The streaming job on Prism, over a real broker and Pub/Sub: what it tells follows from the log, whatever is killed."""
+"""The streaming job on Prism, over a real broker and Pub/Sub: what it tells follows from the log, whatever ends."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class LogTruth:
             + [(name, pa.string()) for name in ("country", "channel", "session_id", "interaction_type", "order_type")]
         )
         line_schema = pa.schema(
-            [*places, ("category", pa.string())] + [("quantity", pa.int64()), ("unit_price", pa.decimal128(12, 3))]
+            [*places, ("category", pa.string()), ("quantity", pa.int64()), ("unit_price", pa.decimal128(12, 3))]
         )
         self.db.register("party", pa.Table.from_pylist(parties, pa.schema([*places, ("subject", pa.string())])))
         self.db.register("events", pa.Table.from_pylist(events, event_schema))
@@ -115,8 +115,7 @@ class LogTruth:
 
 
 def written(store: str) -> list[Row]:
-    """The rows of all batches in a store, of each key those of the newest version: the columns of LogTruth.minutes(), then
-    is_final."""
+    """The rows of all batches in a store, of each key the newest version: LogTruth.minutes()'s columns, then is_final."""
     sql = """
         select kind, minute_ts, country, category, channel, orders, units, net_sales, refunds, sessions, views, carts,
             is_final
