@@ -115,7 +115,7 @@ class LogTruth:
 
 
 def written(store: str) -> list[Row]:
-    """The rows of all batches in a store, of each key the newest version: LogTruth.minutes()'s columns, then is_final."""
+    """The rows of a store's batches, of each key the newest version: LogTruth.minutes()'s columns, then is_final."""
     sql = """
         select kind, minute_ts, country, category, channel, orders, units, net_sales, refunds, sessions, views, carts,
             is_final
