@@ -5,7 +5,7 @@ Writes  every 10 s what has changed of the minutes, and each final minute: <stor
         in Pub/Sub's live.batches; signals, to the topics in include/signals.py; messages on which the job's own code
         fails, without their payload, to live.dead_letters.
 Again   what is final and every signal is a function of the log and the snapshot alone. A job that begins anew
-        goes back 35 minutes from where <store>/live/position.json says and tells nothing of the time before.
+        goes back 40 minutes from where <store>/live/position.json says and tells nothing of the time before.
 
 Beam's elements are batches of columns, not events. State lives in the worker's memory behind Beam's (live_state.py).
 """
@@ -28,12 +28,12 @@ from include.beam import snapshot
 from include.beam.live_copies import CountOnce
 from include.beam.live_minutes import Minutes
 from include.beam.live_parse import ParseBatch
-from include.beam.live_rules import Judge
+from include.beam.live_rules import Judge, of_minute
 from include.beam.live_sink import Publish, WriteMinutes, position_uri
-from include.beam.live_source import FindPartitions, ReadPartition
+from include.beam.live_source import FindPartitions, ReadPartition, Topic
 from include.beam.rules import RULES
 from include.beam.rules.rows import MinuteRow
-from include.beam.rules.rule import MOST_HORIZON_S, Rule
+from include.beam.rules.rule import AHEAD_MS, MOST_HORIZON_S, Rule
 
 TOPICS = ("web.interactions", "mobile.interactions", "sales.orders", "inventory.movements", "iot.readings")
 MINUTE_MS = 60_000
@@ -51,6 +51,11 @@ class Settings:
     since_ms: int
     from_ms: int
     topics: tuple[str, ...] = TOPICS
+
+    @property
+    def first(self) -> int:
+        """The first minute (since the epoch) all of whose events are read."""
+        return -(-(self.from_ms + AHEAD_MS) // MINUTE_MS)
 
 
 def since(store: str, now_ms: int) -> int:
@@ -70,33 +75,32 @@ def build(pipeline: beam.Pipeline, settings: Settings, rules: Sequence[type[Rule
         earlier["inventory.movements"] = snapshot.read(settings.snapshot).inventory_offsets
     parsed = (
         pipeline
-        | "topics" >> beam.Create(settings.topics, reshuffle=False)
-        | "find partitions" >> beam.ParDo(FindPartitions(settings.bootstrap_servers, settings.from_ms, earlier))
+        | "topics" >> beam.Create([Topic(name, settings.from_ms) for name in settings.topics], reshuffle=False)
+        | "find partitions" >> beam.ParDo(FindPartitions(settings.bootstrap_servers, earlier))
         | "read" >> beam.ParDo(ReadPartition())
         | "parse"
         >> beam.ParDo(ParseBatch(of_events, settings.snapshot)).with_outputs("counted", "letters", main="rows")
     )
-    sums = _of(parsed.counted, str) | "count once" >> beam.ParDo(
-        CountOnce(settings.since_ms)
-    ).with_output_types(tuple[int, bytes])
+    sums = _of(parsed.counted, str) | "count once" >> beam.ParDo(CountOnce(settings.first)).with_output_types(
+        tuple[int, bytes]
+    )
     start = pipeline | "start" >> beam.Create([(0, b"")], reshuffle=False).with_output_types(tuple[int, bytes])
     minutes = (
         (start, sums)
         | "all sums" >> beam.Flatten()
-        | "minutes" >> beam.ParDo(Minutes(settings.since_ms)).with_outputs("minutes", main="outcomes")
+        | "minutes"
+        >> beam.ParDo(Minutes(settings.first, settings.since_ms // MINUTE_MS)).with_outputs("minutes", main="outcomes")
     )
     _ = minutes.outcomes | "write" >> beam.ParDo(WriteMinutes(settings.store, settings.project))
     told = []
     letters = [parsed.letters]
     for step, kinds, rows in (
         ("judge events", of_events, parsed.rows),
-        ("judge minutes", of_minutes, minutes.minutes),
+        ("judge minutes", of_minutes, minutes.minutes | "for rules" >> beam.Map(of_minute, of_minutes)),
     ):
         if kinds:
             judge = Judge(step, kinds, settings.snapshot, settings.since_ms)
-            found = _of(rows, int) | step >> beam.ParDo(judge).with_outputs(
-                "letters", main="signals"
-            )
+            found = _of(rows, int) | step >> beam.ParDo(judge).with_outputs("letters", main="signals")
             told.append(found.signals)
             letters.append(found.letters)
     for name, parts in (("signals", told), ("letters", letters)):
@@ -120,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     known, rest = parser.parse_known_args(argv)
     now_ms = round(time.time() * 1000)
     since_ms = since(known.store, now_ms)
-    from_ms = min(since_ms, now_ms) - MOST_HORIZON_S * 1000
+    from_ms = min(since_ms, now_ms) - MOST_HORIZON_S * 1000 - AHEAD_MS
     settings = Settings(known.bootstrap_servers, known.store, known.project, known.snapshot, since_ms, from_ms)
     # save_main_session: everything is in modules that the image has.
     pipeline = beam.Pipeline(options=PipelineOptions(rest, streaming=True, save_main_session=False))

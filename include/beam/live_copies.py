@@ -45,8 +45,8 @@ _State = tuple[dict[str, int], dict[str, int]]
 class Copies:
     """What is known of a partition: ids with the minute of their event, and when each session was last heard of."""
 
-    def __init__(self, since_ms: int) -> None:
-        self.since = since_ms // 60_000  # minutes before are not asked for
+    def __init__(self, first: int) -> None:
+        self.first = first  # minutes before are not asked for
         self.ids: dict[str, int] = {}
         self.sessions: dict[str, int] = {}
 
@@ -55,13 +55,13 @@ class Copies:
         counted = _decode(blob)
         sales: dict[tuple[int, str, str, str], list[int]] = {}
         activity: dict[tuple[int, str, str], list[int]] = {}
-        since, sessions, channel = self.since, self.sessions, counted.channel
+        first, sessions, channel = self.first, self.sessions, counted.channel
         for visit in counted.visits:
             session, arrival_ms = visit.session_id, visit.arrival_ms
             before_ms = sessions.get(session)
             sessions[session] = arrival_ms
             minute = visit.minute
-            if minute < since or self._is_copy(visit.event_id, minute, arrival_ms):
+            if minute < first or self._is_copy(visit.event_id, minute, arrival_ms):
                 continue
             is_start = before_ms is None or arrival_ms - before_ms > SESSION_MS
             what = visit.what
@@ -75,7 +75,7 @@ class Copies:
                 elif what == "c":
                     row[4] += 1
         for trade in counted.trades:
-            if trade.minute < since or self._is_copy(trade.event_id, trade.minute, trade.arrival_ms) or not trade.what:
+            if trade.minute < first or self._is_copy(trade.event_id, trade.minute, trade.arrival_ms) or not trade.what:
                 continue
             row = activity.setdefault((trade.minute, trade.country, trade.channel), [0, 0, 0, 0, 0])
             row[0 if trade.what == "o" else 1] += 1
@@ -122,17 +122,17 @@ def _last_copy_ms(minute: int) -> int:
 
 
 class CountOnce(beam.DoFn):  # type: ignore[misc]
-    """(place, Counted) -> (0, Sums), both encoded. since_ms: minutes before are left out."""
+    """(place, Counted) -> (0, Sums), both encoded. first: minutes (since the epoch) before are left out."""
 
     VERSION = version_spec()
     LOG = log_spec()
     COMPACT = TimerSpec("compact", TimeDomain.WATERMARK)
 
-    def __init__(self, since_ms: int) -> None:
-        self.since_ms = since_ms
+    def __init__(self, first: int) -> None:
+        self.first = first
 
     def _make(self) -> Copies:
-        return Copies(self.since_ms)
+        return Copies(self.first)
 
     def process(
         self,

@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 MOST = 8_000  # messages of a batch
 MOST_BYTES = 8_000_000
+AT_A_TIME = 500  # asked of the client: few, as one huge message is 3,000 usual ones
 CONFIRM_S = 0.5  # an idle partition asks the broker so often that there is nothing new
 ANSWER_S = 5.0
 SETTINGS: dict[str, Any] = {
@@ -35,12 +36,13 @@ class LogLost(RuntimeError):
 
 
 class Split(NamedTuple):
-    """A partition to be read from an offset on."""
+    """A partition to be read from an offset on. from_ms: arrival from which on it tells of time (POSIX)."""
 
     bootstrap_servers: str
     topic: str
     partition: int
     start: int
+    from_ms: int
 
     @property
     def place(self) -> str:
@@ -88,11 +90,12 @@ class PartitionLog:
         offsets: list[int] = []
         arrivals: list[int] = []
         values: list[bytes] = []
-        size, deadline = 0, time.monotonic() + wait_s
-        while len(values) < MOST and size < MOST_BYTES:
+        size, full, deadline = 0, True, time.monotonic() + wait_s
+        # Waits no longer than that, but takes what is there: a job that is behind has large batches and catches up.
+        while len(values) < MOST and size < MOST_BYTES and (full or time.monotonic() < deadline):
             left = deadline - time.monotonic()
-            # One huge message is 3,000 usual ones: what is asked for at a time stays small against the limit.
-            messages = self.consumer.consume(min(1_000, MOST - len(values)), max(left, 0.001))
+            messages = self.consumer.consume(AT_A_TIME, max(left, 0.001))
+            full = len(messages) == AT_A_TIME
             for message in messages:
                 if error := message.error():
                     self._heed(error, int(message.offset() or -1))
@@ -102,8 +105,6 @@ class PartitionLog:
                 values.append(value)
                 offsets.append(message.offset())  # type: ignore[arg-type]
                 arrivals.append(message.timestamp()[1])
-            if left <= 0:
-                break
         if values:
             self.offset, self.mean_bytes, self.idle_since_s = offsets[-1] + 1, size // len(values) + 1, None
             self.end = max(self.end, self.consumer.get_watermark_offsets(self._place(), cached=True)[1])

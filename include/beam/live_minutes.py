@@ -64,10 +64,10 @@ class Outcome(Struct):
 
 
 class OpenMinutes:
-    """The minutes that are not final. closed_ms: minutes before are."""
+    """The minutes that are not final. closed: minutes (since the epoch) before are."""
 
-    def __init__(self, since_ms: int) -> None:
-        self.closed = since_ms // 60_000
+    def __init__(self, first: int) -> None:
+        self.closed = first
         self.rows: dict[Key, Row] = {}
         self.changed: set[Key] = set()
         self.totals = [0, 0, 0, 0]  # read, rejected, late, newest_ms
@@ -127,18 +127,22 @@ class OpenMinutes:
 
 class Minutes(beam.DoFn):  # type: ignore[misc]
     """(0, Sums) -> Outcome, tagged `minutes`: (0, rows of the final ones for the rules). An empty blob only sets it
-    going. since_ms: the first minute."""
+    going. first: the first minute (since the epoch) that is complete; since: the first that is told, those before are
+    for the rules alone."""
 
     VERSION = version_spec()
     LOG = log_spec()
     CLOSE = TimerSpec("close", TimeDomain.WATERMARK)
     UPSERT = TimerSpec("upsert", TimeDomain.REAL_TIME)
 
-    def __init__(self, since_ms: int) -> None:
-        self.since_ms = since_ms
+    def __init__(self, first: int, since: int) -> None:
+        self.first, self.since = first, since
 
     def _make(self) -> OpenMinutes:
-        return OpenMinutes(self.since_ms)
+        return OpenMinutes(self.first)
+
+    def _told(self, rows: list[Row]) -> list[Row]:
+        return [row for row in rows if row.minute >= self.since]
 
     def process(
         self,
@@ -150,7 +154,7 @@ class Minutes(beam.DoFn):  # type: ignore[misc]
     ) -> None:
         with held("minutes", 0, self._make, version, log) as state:
             if state.is_new:
-                close.set(Timestamp.of((self.since_ms + OPEN_MS) / 1000))
+                close.set(Timestamp.of((self.first * 60_000 + OPEN_MS) / 1000))
                 upsert.set(Timestamp.of(time.time() + UPSERT_S))
             if keyed[1]:
                 state.take(TAKEN, keyed[1])
@@ -169,7 +173,7 @@ class Minutes(beam.DoFn):  # type: ignore[misc]
             totals = list(state.fold.totals)
             rows = state.take(WRITTEN, b"")
             state.compact()
-        if totals[0]:
+        if rows := self._told(rows):
             yield Outcome(rows, _version(), None, *totals)
 
     @on_timer(CLOSE)  # type: ignore[misc]
@@ -189,7 +193,8 @@ class Minutes(beam.DoFn):  # type: ignore[misc]
             totals = list(state.fold.totals)
             rows = state.take(CLOSED, until.to_bytes(8, "big"))
         close.set(Timestamp.of(((until + 1) * 60_000 + LATENESS_MS) / 1000))
-        yield Outcome(rows, FINAL + _version(), until * 60_000, *totals)
+        if until > self.since:
+            yield Outcome(self._told(rows), FINAL + _version(), until * 60_000, *totals)
         for minute in range(first, until):
             yield TaggedOutput("minutes", (0, msgspec.msgpack.encode(platform_wide(minute, rows))))
 

@@ -283,7 +283,7 @@ def reason(value: bytes, error: Exception) -> str:
     if not isinstance(error, msgspec.ValidationError):
         return "not JSON"
     text = re.sub(r"\[\d+\]", "[]", str(error)).replace(" - at `$.", " at `")
-    return re.sub(r"value '.*'|field `.*?`(?! at)", "one", text, flags=re.DOTALL)[:160]
+    return re.sub(r"(value|field) ('.*'|`.*?`)(?= at |$)", r"\1", text, flags=re.DOTALL)[:160]
 
 
 def told(error: Exception) -> str:

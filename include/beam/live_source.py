@@ -8,13 +8,13 @@ last message, or of the moment when the broker said that there is none.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.io.iobase import RestrictionProgress
 from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTracker
 from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
-from apache_beam.transforms.core import RestrictionProvider
+from apache_beam.transforms.core import RestrictionProvider, WatermarkEstimatorProvider
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Duration, Timestamp
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -26,6 +26,24 @@ FOR_EVER = 2**62
 CYCLE_S = 0.1  # for the partitions of one process together: a runner may read them one after the other
 SLACK_S = 2  # clocks of brokers differ, and a new leader's may be behind
 LOOK_S = 5  # new partitions are found so late, at most
+
+
+class Topic(NamedTuple):
+    """A topic to be read from an arrival on, POSIX milliseconds."""
+
+    name: str
+    from_ms: int
+
+
+class Arrival(WatermarkEstimatorProvider):  # type: ignore[misc]
+    """Watermarks that begin where reading does. Prism takes a restriction that has none yet for one that holds back
+    nothing, and what is read then would be late."""
+
+    def initial_estimator_state(self, element: Topic | Split, restriction: OffsetRange) -> Timestamp:  # noqa: ARG002
+        return Timestamp.of(element.from_ms / 1000 - SLACK_S)
+
+    def create_watermark_estimator(self, estimator_state: Timestamp) -> ManualWatermarkEstimator:
+        return ManualWatermarkEstimator(estimator_state)
 
 
 class OpenTracker(OffsetRestrictionTracker):  # type: ignore[misc]
@@ -86,11 +104,11 @@ class Count(OpenRange):
 
 
 class FindPartitions(beam.DoFn):  # type: ignore[misc]
-    """Topic -> Split of each partition, at once or when it comes to be. from_ms: read what arrived then or later; from:
-    {partition: offset}, where earlier messages are wanted than those."""
+    """Topic -> Split of each partition, at once or when it comes to be. earlier: {topic: {partition: offset}}, where
+    messages are wanted that arrived before from_ms."""
 
-    def __init__(self, bootstrap_servers: str, from_ms: int, earlier: dict[str, dict[int, int]]) -> None:
-        self.bootstrap_servers, self.from_ms, self.earlier = bootstrap_servers, from_ms, earlier
+    def __init__(self, bootstrap_servers: str, earlier: dict[str, dict[int, int]]) -> None:
+        self.bootstrap_servers, self.earlier = bootstrap_servers, earlier
 
     def setup(self) -> None:
         self.consumer = Consumer({**SETTINGS, "bootstrap.servers": self.bootstrap_servers})
@@ -101,14 +119,14 @@ class FindPartitions(beam.DoFn):  # type: ignore[misc]
     @beam.DoFn.unbounded_per_element()  # type: ignore[misc]
     def process(
         self,
-        topic: str,
+        topic: Topic,
         tracker: Any = beam.DoFn.RestrictionParam(Count()),
-        watermark: Any = beam.DoFn.WatermarkEstimatorParam(ManualWatermarkEstimator.default_provider()),
+        watermark: Any = beam.DoFn.WatermarkEstimatorParam(Arrival()),
     ) -> Iterator[Any]:
         asked = Timestamp.now()
         found = tracker.current_restriction().start
         try:
-            count = len(self.consumer.list_topics(topic, timeout=ANSWER_S).topics[topic].partitions)
+            count = len(self.consumer.list_topics(topic.name, timeout=ANSWER_S).topics[topic.name].partitions)
             starts = [self._start(topic, partition) for partition in range(found, count)]
         except KafkaException:  # a broker that is away is asked again
             tracker.defer_remainder(Duration(1))
@@ -117,23 +135,23 @@ class FindPartitions(beam.DoFn):  # type: ignore[misc]
             if not tracker.try_claim(count - 1):
                 return
             for partition, start in enumerate(starts, found):
-                split = Split(self.bootstrap_servers, topic, partition, start)
+                split = Split(self.bootstrap_servers, topic.name, partition, start, topic.from_ms)
                 # As old as what it may bring: a watermark that passed it would make that late.
-                yield TimestampedValue(split, watermark.current_watermark() or Timestamp.of(self.from_ms / 1000 - 1))
-        if count:
-            watermark.set_watermark(asked - Duration(SLACK_S))
+                yield TimestampedValue(split, watermark.current_watermark())
+        if count and asked - SLACK_S > watermark.current_watermark():
+            watermark.set_watermark(asked - SLACK_S)
         tracker.defer_remainder(Duration(LOOK_S))
 
-    def _start(self, topic: str, partition: int) -> int:
+    def _start(self, topic: Topic, partition: int) -> int:
         """The first offset that arrived at from_ms or later. Raises KafkaException."""
-        place = TopicPartition(topic, partition, self.from_ms)
+        place = TopicPartition(topic.name, partition, topic.from_ms)
         # In this order: what arrives in between would be passed over in the other.
         low, high = self.consumer.get_watermark_offsets(place, timeout=ANSWER_S)
         (answer,) = self.consumer.offsets_for_times([place], timeout=ANSWER_S)
         if answer.error:
             raise KafkaException(answer.error)
         start = int(answer.offset) if answer.offset >= 0 else high
-        return max(low, min(start, high, self.earlier.get(topic, {}).get(partition, start)))
+        return max(low, min(start, high, self.earlier.get(topic.name, {}).get(partition, start)))
 
 
 class ReadPartition(beam.DoFn):  # type: ignore[misc]
@@ -144,7 +162,7 @@ class ReadPartition(beam.DoFn):  # type: ignore[misc]
         self,
         split: Split,
         tracker: Any = beam.DoFn.RestrictionParam(OpenRange()),
-        watermark: Any = beam.DoFn.WatermarkEstimatorParam(ManualWatermarkEstimator.default_provider()),
+        watermark: Any = beam.DoFn.WatermarkEstimatorParam(Arrival()),
     ) -> Iterator[Any]:
         log = live_log.take(split)
         try:
@@ -156,13 +174,13 @@ class ReadPartition(beam.DoFn):  # type: ignore[misc]
                     log.offset = -1  # read again, by the bundle that has it now
                     return
                 # Never behind the watermark: what is late is decided message by message, by the log alone.
-                yield TimestampedValue(batch, now or Timestamp.of(batch.arrivals_ms[0] / 1000 - SLACK_S))
+                yield TimestampedValue(batch, now)
                 reached = Timestamp.of(batch.arrivals_ms[-1] / 1000 - SLACK_S)
             elif log.idle_since_s is not None:
                 reached = Timestamp.of(log.idle_since_s - SLACK_S)
             else:
                 reached = now
-            if reached is not None and (now is None or reached > now):
+            if reached > now:
                 watermark.set_watermark(reached)
             tracker.defer_remainder()
         finally:
