@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from include import alerts
 from include.alerts import Action, Alert, Severity
-from include.functions.pushed import Message, Passing
+from include.functions.pushed import Message, Passing, Refused
 from include.pubsub.publisher import NotPublished, publish
 from include.signals import Signal, decode
+
+T = TypeVar("T")
 
 
 def signal_of(message: Message, fields: dict[str, Any]) -> Signal:
@@ -17,6 +21,14 @@ def signal_of(message: Message, fields: dict[str, Any]) -> Signal:
     signal = message.decode(decode, "signal")
     fields |= {"trace_id": signal.trace_id, "signal_id": signal.signal_id, "kind": signal.kind}
     return signal
+
+
+def features_of(signal: Signal, shape: type[T]) -> T:
+    """What the signal's kind says. Raises Refused."""
+    try:
+        return msgspec.convert(signal.features, shape)
+    except msgspec.ValidationError as error:
+        raise Refused(f"a signal {signal.kind} whose features cannot be read: {error}") from None
 
 
 def of_signal(

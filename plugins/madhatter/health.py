@@ -84,7 +84,7 @@ def lags(warehouse: Warehouse, client: dict[str, Any]) -> dict[str, float]:
 
 def mart_ages(warehouse: Warehouse) -> dict[str, float]:
     """Table -> seconds since the end of what it holds, by the ledger: quiet hours do not make a mart old."""
-    from madhatter.warehouse import sql_files
+    from include.sql import sql_files
 
     (row,) = warehouse.rows(
         "select datediff(second, max(window_end), sysdate()) as hours, "

@@ -149,7 +149,7 @@ def _note_hours(warehouse: Warehouse, hours: Mapping[str, list[str]], moved: set
 
 def compute_hours(warehouse: Warehouse, hours: Iterable[str]) -> None:
     """Computes the hour marts of event hours (ISO) anew from core. Call it in a transaction."""
-    from madhatter.warehouse import sql_files
+    from include.sql import sql_files
 
     parameters = _touch(warehouse, hours)
     for name in sql_files("marts/hour"):
@@ -197,7 +197,8 @@ def roll_up(warehouse: Warehouse, days: list[str]) -> None:
 
 def compute_days(warehouse: Warehouse, days: list[str]) -> None:
     """All of a roll-up but its transaction and its lock."""
-    from madhatter.warehouse import json_list, sql_files
+    from include.sql import sql_files
+    from madhatter.warehouse import json_list
 
     for name in ["ops/day.sql", *sql_files("marts/day"), *sql_files("marts/as_of")]:
         warehouse.run_file(name, days=json_list(days))

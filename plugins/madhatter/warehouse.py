@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
+
+from include.sql import bound, statements
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 CONNECTION = "snowflake_default"
 LOCK_TIMEOUT_S = 600
 STATEMENT_TIMEOUT_S = 1800
-_PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)\b")
 
 Row = dict[str, Any]
 
@@ -122,20 +120,6 @@ def session(context: Context | None = None, conn_id: str = CONNECTION) -> Iterat
         warehouse.close()
 
 
-@cache
-def statements(name: str) -> tuple[str, ...]:
-    """The statements of include/sql/`name`. They are separated by a semicolon at a line's end."""
-    text = files("include.sql").joinpath(name).read_text()
-    parts = re.split(r";[ \t]*(?:\n|\Z)", text)
-    return tuple(part.strip() for part in parts if _has_code(part))
-
-
-def sql_files(folder: str) -> list[str]:
-    """The SQL files of a folder of include/sql, by name."""
-    found = files("include.sql").joinpath(folder).iterdir()
-    return sorted(f"{folder}/{file.name}" for file in found if file.name.endswith(".sql"))
-
-
 def _execute(cursor: SnowflakeCursor, sql: str, parameters: dict[str, Any]) -> None:
     # Without parameters the connector formats nothing, and a doubled % would reach the warehouse.
     if parameters:
@@ -144,18 +128,9 @@ def _execute(cursor: SnowflakeCursor, sql: str, parameters: dict[str, Any]) -> N
         cursor.execute(sql)
 
 
-def bound(sql: str) -> str:
-    """:name as the connector writes it, %(name)s; a cast such as value::date stays."""
-    return _PARAMETER.sub(r"%(\1)s", sql.replace("%", "%%"))
-
-
 def json_list(values: list[str]) -> str:
     """A list as one parameter, for `parse_json(:hours)`."""
     return json.dumps(values)
-
-
-def _has_code(part: str) -> bool:
-    return any(line.strip() and not line.strip().startswith("--") for line in part.splitlines())
 
 
 def touched_days(hours: list[str]) -> list[str]:

@@ -7,10 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from google.cloud import pubsub_v1  # type: ignore[attr-defined]
@@ -24,6 +24,7 @@ from tests.stand_ins import PubSub, until
 
 PROJECT, ACCOUNT = "madhatter", "push@madhatter.iam.gserviceaccount.com"
 Row = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass
@@ -137,6 +138,17 @@ class Live:
     def dead(self, subscription: str) -> list[Any]:
         """Dead letters since it was asked last."""
         return self.pull(dead_letters(subscription))
+
+    def gather(self, ask: Callable[[], list[T]], count: int, what: str) -> list[T]:
+        """So many of what `alerts` or `dead` give, once they are there."""
+        found: list[T] = []
+
+        def is_there() -> bool:
+            found.extend(ask())
+            return len(found) >= count
+
+        until(is_there, what)
+        return found
 
     def token(self, audience: str, account: str = ACCOUNT) -> str:
         """One that Pub/Sub would sign."""

@@ -11,6 +11,7 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
+from include.sql import bound, sql_files, statements
 from local.instance import ROOT
 from madhatter import publish, warehouse
 from madhatter.warehouse import Warehouse
@@ -63,7 +64,7 @@ class Recorder:
     ],
 )
 def test_named_parameters_become_bindings_and_nothing_else_changes(sql: str, expected: str) -> None:
-    assert warehouse.bound(sql) == expected
+    assert bound(sql) == expected
 
 
 def test_statement_without_parameters_is_sent_as_it_is_written() -> None:
@@ -74,17 +75,16 @@ def test_statement_without_parameters_is_sent_as_it_is_written() -> None:
 
 @pytest.mark.parametrize("name", SQL)
 def test_sql_file_has_statements_and_asks_only_for_known_parameters(name: str) -> None:
-    statements = warehouse.statements(name)
-    assert statements
-    for statement in statements:
+    assert statements(name)
+    for statement in statements(name):
         assert not statement.endswith(";")
         assert re.search(r"^(delete|insert|with|select|merge|update)\b", statement, re.MULTILINE)
-        assert set(re.findall(r"%\((\w+)\)s", warehouse.bound(statement))) <= KNOWN_PARAMETERS
+        assert set(re.findall(r"%\((\w+)\)s", bound(statement))) <= KNOWN_PARAMETERS
 
 
 @pytest.mark.parametrize("name", SQL)
 def test_statement_of_a_transaction_is_dml_or_a_query_since_anything_else_commits_it(name: str) -> None:
-    for statement in warehouse.statements(name):
+    for statement in statements(name):
         (parsed,) = sqlglot.parse(statement, dialect="snowflake")
         assert isinstance(parsed, DML_OR_QUERY), f"{name}: {type(parsed).__name__}: {statement[:80]}"
         inside = [type(node).__name__ for node in parsed.walk() if isinstance(node, ENDS_A_TRANSACTION)]
@@ -100,19 +100,19 @@ def test_statement_that_commits_is_told_from_dml(statement: str) -> None:
 
 
 def test_file_with_a_delete_and_an_insert_is_two_statements() -> None:
-    first, second = warehouse.statements("core/order_line.sql")
+    first, second = statements("core/order_line.sql")
     assert "delete from core.order_line" in first
     assert "insert into core.order_line" in second
 
 
 def test_files_of_a_folder_come_by_name() -> None:
-    assert warehouse.sql_files("dimensions") == ["dimensions/customer.sql", "dimensions/product.sql"]
-    assert [f"dimensions/{name}.sql" for name in publish.DIMENSIONS] == warehouse.sql_files("dimensions")
+    assert sql_files("dimensions") == ["dimensions/customer.sql", "dimensions/product.sql"]
+    assert [f"dimensions/{name}.sql" for name in publish.DIMENSIONS] == sql_files("dimensions")
 
 
 def test_missing_sql_file_is_named() -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.sql"):
-        warehouse.statements("core/none.sql")
+        statements("core/none.sql")
 
 
 def test_days_are_those_of_the_hours() -> None:

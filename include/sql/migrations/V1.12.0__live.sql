@@ -65,7 +65,7 @@ create table if not exists live.batch (
 )
 cluster by (to_date(written_ts));
 
--- The same minutes from core, made when an hour is published.
+-- The same minutes as core has them, made when an hour is published.
 
 -- Grain: one row per minute, country, category and channel.
 create table if not exists marts.sales_minute (
@@ -78,14 +78,13 @@ create table if not exists marts.sales_minute (
 )
 cluster by (to_date(minute_ts));
 
--- Grain: one row per minute, country and channel.
+-- Grain: one row per minute, country and channel. The sessions are those of marts.session.
 create table if not exists marts.activity_minute (
     minute_ts timestamp_ntz,
     country varchar(64),
     channel varchar(16),
     orders number(18, 0),
     refunds number(18, 0),
-    sessions number(18, 0),
     views number(18, 0),
     carts number(18, 0)
 )

@@ -1,0 +1,1 @@
+"""Judges signals of shelves and sensors."""

@@ -1,0 +1,1 @@
+"""Loads the minutes that the streaming job writes into the live tables."""
