@@ -198,13 +198,13 @@ def orders_of(row: Row) -> list[str]:
 
 
 def shelf_of(row: Row) -> list[Any] | None:
-    """Alert, warehouse, product and pieces of an alert about `shelf:LEEDS/85123A`. Pieces None: as the mart says."""
-    kind, _, place = str(row["subject"]).partition(":")
-    warehouse_id, _, product_id = place.partition("/")
-    if kind != "shelf" or not warehouse_id or not product_id:
+    """Alert, warehouse, product and pieces of an alert about a shelf. Pieces None: as the mart says."""
+    details = _details(row)
+    place = [details.get(name) for name in ("warehouse_id", "product_id")]
+    if not all(isinstance(one, str) and one for one in place):
         return None
-    quantity = _details(row).get("quantity")
-    return [row["alert_id"], warehouse_id, product_id, quantity if isinstance(quantity, int) and quantity > 0 else None]
+    quantity = details.get("quantity")
+    return [row["alert_id"], *place, quantity if isinstance(quantity, int) and quantity > 0 else None]
 
 
 def _is_clear(row: Row) -> bool:

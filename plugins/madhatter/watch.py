@@ -33,20 +33,22 @@ class WatchAlerts(BaseOperator):
     """Raises what is wrong and not told, resolves what is over, responds to what was left. Returns how many of each."""
 
     def execute(self, context: Context) -> dict[str, int]:
-        from madhatter import response, warehouse
+        from madhatter import response, runs, warehouse
 
         now, own = datetime.now(UTC), context["dag"]
         files = {file.stem: file for file in sorted(Path(own.fileloc).parent.glob("*.py"))}
         with warehouse.session(context) as session:
             known = open_alerts(session)
             failed = _failed_tasks(session, files, known)
+            # Its own tasks wait for a worker at the same time.
+            measure(session, WAITING, {name: float(runs.count_waiting(name)) for name in files if name != own.dag_id})
             wrong = {
                 alert.alert_id: alert
                 for alert in (
                     *failed[0],
                     *late(session, files, now),
                     *held(session),
-                    *long_queues(session, [name for name in files if name != own.dag_id], now),
+                    *long_queues(session, now),
                 )
             }
             new = [alert for alert in wrong.values() if alert.alert_id not in known]
@@ -154,11 +156,8 @@ def held(warehouse: Warehouse) -> Iterator[Alert]:
         yield alerts.slice_held(row["slice_id"], row["audit_result"] or "the audit's page has the rules")
 
 
-def long_queues(warehouse: Warehouse, dag_ids: list[str], now: datetime) -> Iterator[Alert]:
-    """The DAGs of which something has waited for its turn at each look for so long. Notes what waits now."""
-    from madhatter import runs
-
-    measure(warehouse, WAITING, {dag_id: float(runs.count_waiting(dag_id)) for dag_id in dag_ids})
+def long_queues(warehouse: Warehouse, now: datetime) -> Iterator[Alert]:
+    """The DAGs of which something has waited for its turn at each look for so long."""
     for row in warehouse.rows(
         "select measured_of, min(measured) as least, max(measured) as most, min(measured_ts) as since_ts "
         "from ops.metric where metric_name = :metric and measured_ts > :since group by all order by measured_of",

@@ -50,7 +50,9 @@ def rows(warehouse: Warehouse, table: str) -> list[dict[str, Any]]:
 
 def test_each_action_is_done_and_its_alert_acknowledged(warehouse: Warehouse) -> None:
     fraud = book(warehouse, "customer:1", "hold_order", order_ids=["A2", "A1", "A2"])
-    stock = book(warehouse, "shelf:LEEDS/85123A", "draft_reorder", quantity=40)
+    stock = book(
+        warehouse, "shelf:LEEDS/85123A", "draft_reorder", warehouse_id="LEEDS", product_id="85123A", quantity=40
+    )
     failure = book(warehouse, "dag:retail_hourly/audit", "open_incident")
     told = book(warehouse, "sensor:7", "none")
     assert sorted(response.respond(warehouse, "run 1")) == sorted([fraud, stock, failure])
@@ -87,7 +89,7 @@ def test_second_response_does_nothing(warehouse: Warehouse) -> None:
 def test_response_that_breaks_off_leaves_nothing_and_the_next_one_does_it(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = book(warehouse, "shelf:LEEDS/1", "draft_reorder", quantity=1)
+    own = book(warehouse, "shelf:LEEDS/1", "draft_reorder", warehouse_id="LEEDS", product_id="1", quantity=1)
     book(warehouse, "customer:1", "hold_order", order_ids=["A1"])
 
     def refuse(*_: Any, **__: Any) -> None:
@@ -125,7 +127,7 @@ def test_alert_that_does_not_say_what_to_hold_is_an_incident(warehouse: Warehous
     ids = {
         book(warehouse, "customer:1", "hold_order"),
         book(warehouse, "customer:2", "hold_order", order_ids="A1"),
-        book(warehouse, "product:85123A", "draft_reorder"),
+        book(warehouse, "product:85123A", "draft_reorder", product_id="85123A"),
     }
     response.respond(warehouse, "run 1")
     assert {row["alert_id"] for row in rows(warehouse, "incident")} == ids
@@ -138,7 +140,7 @@ def test_draft_without_a_quantity_takes_what_the_mart_proposes(warehouse: Wareho
         "select 'LEEDS', 'A', 24, 10 union all select 'LEEDS', 'B', 0, 7"
     )
     for product in ("A", "B", "C"):
-        book(warehouse, f"shelf:LEEDS/{product}", "draft_reorder")
+        book(warehouse, f"shelf:LEEDS/{product}", "draft_reorder", warehouse_id="LEEDS", product_id=product)
     response.respond(warehouse, "run 1")
     assert {row["product_id"]: row["quantity"] for row in rows(warehouse, "reorder_draft")} == {"A": 24, "B": 7, "C": 0}
 
