@@ -118,6 +118,10 @@ class AirflowApi:
         """Keeps a DAG from being scheduled; asset events that come meanwhile are lost to it."""
         self._call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": True})
 
+    def is_paused(self, dag_id: str) -> bool:
+        """Whether a DAG is kept from being scheduled."""
+        return bool(self._call("GET", f"/api/v2/dags/{dag_id}")["is_paused"])
+
     def unpause(self, dag_id: str) -> None:
         """Lets a DAG be scheduled."""
         self._call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})

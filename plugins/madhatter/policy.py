@@ -21,6 +21,18 @@ def refuse_unknown(context: Context) -> None:
         raise AirflowFailException(f"{context['dag'].dag_id} has no parameter {', '.join(unknown)}; {takes}")
 
 
+def alert_failure(context: Context) -> None:
+    """Raises the alert of a task that has failed for good; loaded when it is needed."""
+    from madhatter import alerts
+
+    alerts.alert_failure(context)
+
+
+# Without them the shop has no figures: a failure is an incident.
+CRITICAL_DAGS = {"retail_hourly", "retail_daily", "retail_stream"}
+# Their runs go on for as long as all is well.
+ENDLESS_DAGS = {"retail_stream"}
+
 DEFAULT_ARGS: dict[str, Any] = {
     "owner": "data-platform",
     # A broker, warehouse or scheduler that restarts is back within a minute: short first, then once a minute.
@@ -30,6 +42,7 @@ DEFAULT_ARGS: dict[str, Any] = {
     "max_retry_delay": timedelta(minutes=1),
     "execution_timeout": timedelta(hours=2),
     "pre_execute": refuse_unknown,
+    "on_failure_callback": alert_failure,
 }
 
 

@@ -27,7 +27,7 @@ TOPIC = "inventory.movements"
 
 def take(warehouse: Warehouse, store: str, now: datetime) -> str:
     """Reads the warehouse in one transaction and writes a snapshot; returns the URI of its snapshot.json, {"taken_ts",
-    "inventory_offsets": {topic: {partition: end of what `stock` includes}}, "files": {name: rows}}. An empty warehouse
+    "inventory_offsets": {topic: {partition: end of what `stock` includes}}, "files": {name: file}}. An empty warehouse
     gives empty files. Older snapshots than the newest KEPT are removed."""
     from include import storage
 
@@ -41,15 +41,15 @@ def take(warehouse: Warehouse, store: str, now: datetime) -> str:
     }
     read["shelf"] = shelves.filter(shelves["warehouse_id"].is_valid())
     uri = storage.join(folder(store), now.astimezone(UTC).strftime(NAME))
-    rows = {}
+    written = {}
     for name, schema in _schemas().items():
         table = read[name].select(schema.names).cast(schema)
         if table.num_rows == MOST_ROWS:
             log.warning("the snapshot has %s rows of %s, and no more: the rest is unknown to live", MOST_ROWS, name)
-        storage.write_table(storage.join(uri, f"{name}.parquet"), table)
-        rows[f"{name}.parquet"] = table.num_rows
+        written[name] = f"{name}.parquet"
+        storage.write_table(storage.join(uri, written[name]), table)
     complete = storage.join(uri, COMPLETE)
-    taken = {"taken_ts": now.astimezone(UTC).isoformat(), "inventory_offsets": {TOPIC: ends}, "files": rows}
+    taken = {"taken_ts": now.astimezone(UTC).isoformat(), "inventory_offsets": {TOPIC: ends}, "files": written}
     storage.write_json(complete, taken)
     _remove_older(store)
     return complete

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from include import storage
+from include.beam import snapshot as read_by_live
 from madhatter import snapshot
 from tests.pipeline import market_events
 from tests.pipeline.chain import Chain, order
@@ -79,7 +80,10 @@ def test_stock_includes_exactly_what_is_committed_up_to_its_offsets(chain: Chain
     taken = take(chain)
     assert taken["inventory_offsets"] == {MOVES: {"0": 2, "1": 1}}
     by_product = {row["product_id"]: (row["stock"], row["reorder_point"]) for row in taken["shelf"]}
-    assert by_product == {"22752": (7, 0), "POST": (5, 7)}
+    live = read_by_live.read(snapshot.newest(chain.store) or "")
+    assert live.inventory_offsets == {0: 2, 1: 1}
+    assert {product: tuple(shelf) for (_, product), shelf in live.shelves.items()} == by_product
+    assert by_product == {"22752": (7, None), "POST": (5, 7)}
     chain.publish("hour-2")
     taken = take(chain, NOW + timedelta(seconds=1))
     assert taken["inventory_offsets"] == {MOVES: {"0": 3, "1": 1}}

@@ -1,6 +1,6 @@
 -- Grain: one row per warehouse and product that ever moved in it, and one per partition of inventory.movements with the
 -- end of what is committed of it. In one statement, so that the stock includes exactly these offsets: statements of
--- one transaction may see what others commit in between. reorder_point: 0 until the day marts have one.
+-- one transaction may see what others commit in between. reorder_point: empty until the day marts have one.
 with
 
 shelves as (
@@ -8,7 +8,7 @@ shelves as (
         position.warehouse_id,
         position.product_id,
         position.stock,
-        coalesce(cover.reorder_point, 0) as reorder_point
+        cover.reorder_point
     from reporting.stock_position as position
     left join marts.stock_cover as cover
         on position.warehouse_id = cover.warehouse_id and position.product_id = cover.product_id

@@ -64,9 +64,25 @@ def dataflow_here(hooks: ModuleType) -> None:
         hooks.AsyncDataflowHook.initialize_client = initialize_client
 
 
+def pubsub_here(hooks: ModuleType) -> None:
+    """PubSubAsyncHook pulls from PUBSUB_EMULATOR_HOST, which Google's other clients heed by themselves."""
+    address = os.environ.get("PUBSUB_EMULATOR_HOST")
+
+    async def subscriber(_: Any) -> Any:
+        import grpc
+
+        client_class = hooks.SubscriberAsyncClient
+        transport = client_class.get_transport_class("grpc_asyncio")
+        return client_class(transport=transport(channel=grpc.aio.insecure_channel(address)))
+
+    if address:
+        hooks.PubSubAsyncHook._get_subscriber_client = subscriber
+
+
 HOOKS: dict[str, Callable[[ModuleType], None]] = {
     "snowflake.connector.connection": snowflake_over_http,
     "airflow.providers.google.cloud.hooks.dataflow": dataflow_here,
+    "airflow.providers.google.cloud.hooks.pubsub": pubsub_here,
 }
 
 
