@@ -11,7 +11,7 @@ FIND_PYTHON = python="$$(sh local/find_python.sh)"; \
 unexport PYTHONDONTWRITEBYTECODE
 export MADHATTER_HOME PORT_BASE BROKERS S Q FORMAT TARGET
 
-.PHONY: help up down status logs sql clean migrate test lint lock contract replay conformance bench bench-sim bench-hour bench-year soak preflight install install-dev
+.PHONY: help up down status logs sql clean migrate signal drill test lint lock contract replay conformance bench bench-sim bench-hour bench-year soak preflight install install-dev
 
 help: ## This list
 	@echo "make ..."
@@ -38,6 +38,9 @@ clean: ## Stop, and remove all data and logs (ALL=1: the environments too)
 
 migrate: ## Bring the warehouse's schemas up to date
 	@$(NEED_PLATFORM) "$(PLATFORM)" -m local migrate
+
+signal: ## Something happens, and its way is shown hop by hop: make signal K=fraud (or stock, sensor, cart)
+	@$(NEED_PLATFORM) "$(PLATFORM)" -m local signal "$(K)"
 
 drill: ## Rebuild the warehouse from archive, migrations and ledger beside the running one, and compare
 	@$(NEED_PLATFORM) "$(PLATFORM)" -m local drill

@@ -150,6 +150,14 @@ def drill(instance: Instance) -> int:
     return rebuild(instance)
 
 
+def signal(instance: Instance, kind: str) -> int:
+    """Makes one thing happen that the live half reacts to, and shows its way; returns 1 when it does not arrive."""
+    os.environ.update(instance.settings)
+    from local.inject import inject
+
+    return inject(instance, kind)
+
+
 def run(instance: Instance, module: str, *arguments: str) -> int:
     """Runs a Python module with the instance's environment, in the repository."""
     return subprocess.run(
@@ -195,6 +203,7 @@ def main() -> int:
     p = commands.add_parser("sql")
     p.add_argument("query", nargs="?", default=os.environ.get("Q", ""))
     p.add_argument("--format", default=os.environ.get("FORMAT") or "table", choices=["table", "csv"])
+    commands.add_parser("signal").add_argument("kind", nargs="?", default="")
     p = commands.add_parser("clean")
     p.add_argument("--all", action="store_true", dest="everything")
     for name in ("test", "bench"):
@@ -221,6 +230,7 @@ def main() -> int:
         "status": lambda: status(instance),
         "migrate": lambda: migrate(instance),
         "drill": lambda: drill(instance),
+        "signal": lambda: signal(instance, a.kind),
         "logs": lambda: logs(instance, a.service, a.lines, a.follow),
         "sql": lambda: sql(instance, a.query, a.format),
         "clean": lambda: clean(instance, a.everything),

@@ -27,8 +27,8 @@ class NothingToInject(RuntimeError):
 
 @dataclass
 class Injection:
-    """events: (topic, event) in the order in which they are sent. signals, done: the topic on which its signal comes, and
-    the table in which it ends. undo: what is sent once all is over."""
+    """events: (topic, event) in the order in which they are sent. signals, done: the topic on which its signal comes,
+    and the table in which it ends. undo: what is sent once all is over."""
 
     events: list[tuple[str, dict[str, Any]]]
     signals: str
@@ -100,9 +100,8 @@ class Watch:
 
     def begin(self) -> None:
         """From here on its messages are kept for it."""
-        self.client.create_subscription(
-            request={"name": self.own, "topic": f"{self.project}/topics/{self.made.signals}", "ack_deadline_seconds": 60}
-        )
+        topic = f"{self.project}/topics/{self.made.signals}"
+        self.client.create_subscription(request={"name": self.own, "topic": topic, "ack_deadline_seconds": 60})
 
     def end(self) -> None:
         with suppress(Exception):  # it expires by itself
@@ -267,8 +266,8 @@ def cart(instance: Instance) -> Injection:
         "app_version": "4.68.0",
     }
     acts = ("product_view", "add_to_cart")
-    events = [_event("mobile", then + timedelta(seconds=n), interaction_type=act, **fields) for n, act in enumerate(acts)]
-    return Injection([("mobile.interactions", event) for event in events], "signals.cart", "ops.offer")
+    sent = [_event("mobile", then + timedelta(seconds=n), interaction_type=act, **fields) for n, act in enumerate(acts)]
+    return Injection([("mobile.interactions", event) for event in sent], "signals.cart", "ops.offer")
 
 
 KINDS: dict[str, Callable[[Instance], Injection]] = {"fraud": fraud, "stock": stock, "sensor": sensor, "cart": cart}
