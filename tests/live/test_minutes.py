@@ -25,7 +25,8 @@ def visit(number: int, event_ms: int, arrival_ms: int, session: str) -> Visit:
 
 
 def counted(visits: list[Visit], trades: list[Trade] | None = None) -> bytes:
-    newest_ms = max((each.arrival_ms for each in [*visits, *(trades or [])]), default=START_MS)
+    arrivals = [visit.arrival_ms for visit in visits] + [trade.arrival_ms for trade in trades or ()]
+    newest_ms = max(arrivals, default=START_MS)
     return msgspec.msgpack.encode(Counted("web", len(visits), 0, 0, newest_ms, visits, trades or []))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -16,7 +16,8 @@ from include.beam.rules.rows import MovementRow, OrderRow
 from include.beam.rules.rule import Found, Rule
 
 NOW_MS = 1_795_392_000_000
-ORDER = {
+LINE: dict[str, Any] = {"line_no": 1, "product_id": "A", "quantity": 2, "unit_price": 1.255}
+ORDER: dict[str, Any] = {
     "event_id": "o1",
     "event_ts": datetime.fromtimestamp(NOW_MS / 1000, UTC).isoformat(),
     "order_id": "o1",
@@ -25,7 +26,7 @@ ORDER = {
     "channel": "web",
     "currency": "GBP",
     "lines": [
-        {"line_no": 1, "product_id": "A", "quantity": 2, "unit_price": 1.255},
+        LINE,
         {"line_no": 2, "product_id": "B", "quantity": 1, "unit_price": 10},
         {"line_no": 3, "product_id": "A", "quantity": -1, "unit_price": 0.5},
     ],
@@ -45,7 +46,8 @@ MOVEMENT = {
 class ByCustomer(Rule):
     """Wants each order under its customer."""
 
-    NAME, KINDS, ROW, HORIZON_S = "by_customer", (), OrderRow, 0
+    NAME, KINDS, HORIZON_S = "by_customer", (), 0
+    ROW: ClassVar[type] = OrderRow
 
     def keys(self, row: Any) -> Iterable[str]:
         return (f"customer:{row.customer_id}",)
@@ -143,17 +145,15 @@ def test_late_row_reaches_only_a_rule_that_takes_late_ones() -> None:
         (json.dumps({**ORDER, "order_type": "unheard-of"}).encode(), "Invalid enum value at `order_type`"),
         (json.dumps({**ORDER, "country": 7}).encode(), "Expected `str`, got `int` at `country`"),
         (
-            json.dumps({**ORDER, "lines": [{**ORDER["lines"][0], "quantity": "x"}]}).encode(),  # type: ignore[index]
+            json.dumps({**ORDER, "lines": [{**LINE, "quantity": "x"}]}).encode(),
             "Expected `int`, got `str` at `lines[].quantity`",
         ),
         (
-            json.dumps({**ORDER, "lines": [{**ORDER["lines"][0], "unit_price": -1}]}).encode(),  # type: ignore[index]
+            json.dumps({**ORDER, "lines": [{**LINE, "unit_price": -1}]}).encode(),
             "unit_price is below 0 or does not fit NUMBER(12,3)",
         ),
         (
-            json.dumps(
-                {**ORDER, "lines": [{**ORDER["lines"][0], "quantity": 999_999_999, "unit_price": 999_999}]}  # type: ignore[index]
-            ).encode(),
+            json.dumps({**ORDER, "lines": [{**LINE, "quantity": 999_999_999, "unit_price": 999_999}]}).encode(),
             "the order's amount does not fit NUMBER(18,4)",
         ),
     ],
