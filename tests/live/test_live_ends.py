@@ -38,7 +38,8 @@ def serve(folder: Path, **env: str) -> Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    own = serve(tmp_path_factory.mktemp("dataflow"))
+    # Nothing is told in these tests, but the client must not look for credentials.
+    own = serve(tmp_path_factory.mktemp("dataflow"), PUBSUB_EMULATOR_HOST="127.0.0.1:1")
     yield own
     own.end(signal.SIGTERM)
 
@@ -86,8 +87,6 @@ def test_job_that_ends_leaves_no_process(server: Server, bootstrap: str, tmp_pat
         (runner if how == "runner killed" else worker).kill()
     assert server.end_state(job_id) == state
     until(lambda: not process.members(job_id), "no process of the job is left")
-    assert not runner.is_running()
-    assert not worker.is_running()
 
 
 def test_job_without_prism_fails_with_words(tmp_path: Path) -> None:
