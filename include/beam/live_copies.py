@@ -31,7 +31,7 @@ class Sums(Struct, array_like=True):
     (minute, country, channel) -> orders, refunds, sessions, views, carts; as lists of key and values."""
 
     read: int = 0
-    rejected: int = 0
+    rejected: dict[str, int] = {}
     late: int = 0
     newest_ms: int = 0
     sales: list[tuple[int, str, str, str, int, int]] = []

@@ -55,11 +55,12 @@ class Trade(Struct, array_like=True, gc=False):
 
 
 class Counted(Struct, array_like=True, gc=False):
-    """What the minutes need of a batch. read: messages; newest_ms: their last arrival."""
+    """What the minutes need of a batch. read: messages; rejected: how many by topic and reason; newest_ms: the last
+    arrival."""
 
     channel: str
     read: int
-    rejected: int
+    rejected: dict[str, int]
     late: int
     newest_ms: int
     visits: list[Visit]
@@ -115,11 +116,11 @@ class TopicParser:
         self.visits: list[Visit] = []
         self.trades: list[Trade] = []
 
-    def parse(self, batch: Batch) -> tuple[Shards, Counted, list[str], list[DeadLetter]]:
-        """(rows for the rules by shard, what the minutes need, reasons of the rejected, dead letters)."""
+    def parse(self, batch: Batch) -> tuple[Shards, Counted, list[DeadLetter]]:
+        """(rows for the rules by shard, what the minutes need, dead letters)."""
         self.visits, self.trades = [], []
         shards: Shards = [{} for _ in range(SHARDS)]
-        reasons: list[str] = []
+        rejected: dict[str, int] = {}
         letters: list[DeadLetter] = []
         late = 0
         decode, make, earliest_us, ahead_us = self.decode, self.make, self.earliest_us, self.ahead_us
@@ -143,13 +144,14 @@ class TopicParser:
                     for key in keys(row):
                         shards[shard(key)].setdefault(name, []).append((key, offset, row))
             except _NOT_AN_EVENT as error:
-                reasons.append(reason(value, error))
+                why = f"{batch.topic}: {reason(value, error)}"
+                rejected[why] = rejected.get(why, 0) + 1
             except Exception as error:
                 log.exception("%s offset %d: the job fails on this message", batch.place, offset)
                 letters.append(DeadLetter(batch.topic, batch.partition, offset, told(error)))
         newest_ms = batch.arrivals_ms[-1]
-        counted = Counted(self.channel, len(batch.values), len(reasons), late, newest_ms, self.visits, self.trades)
-        return shards, counted, reasons, letters
+        counted = Counted(self.channel, len(batch.values), rejected, late, newest_ms, self.visits, self.trades)
+        return shards, counted, letters
 
     def _interaction(
         self, event: Any, event_ms: int, arrival_ms: int, _partition: int, _offset: int, is_late: bool
@@ -255,10 +257,10 @@ class ParseBatch(beam.DoFn):  # type: ignore[misc]
             known = snapshot.read(self.snapshot_uri) if self.snapshot_uri else None
             rules = [rule(known) for rule in self.rules]
             parser = self.parsers[batch.topic] = TopicParser(batch.topic, rules, known.categories if known else {})
-        shards, counted, reasons, letters = parser.parse(batch)
+        shards, counted, letters = parser.parse(batch)
         self.read.inc(counted.read)
-        for text in reasons:
-            Metrics.counter("live.rejected", f"{batch.topic}: {text}").inc()
+        for why, count in counted.rejected.items():
+            Metrics.counter("live.rejected", why).inc(count)
         for number, rows in enumerate(shards):
             if rows:
                 yield number, encode((batch.topic, batch.partition, rows))

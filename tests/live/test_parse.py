@@ -93,14 +93,14 @@ def rows(shards: live_parse.Shards, name: str) -> list[tuple[str, int, Any]]:
 
 
 def test_order_becomes_a_row_under_its_key_and_sums_by_category() -> None:
-    shards, counted, reasons, letters = orders(ByCustomer).parse(batch(ORDER))
+    shards, counted, letters = orders(ByCustomer).parse(batch(ORDER))
     ((key, offset, row),) = rows(shards, "by_customer")
     assert (key, offset) == ("customer:C1", 7)
     assert (row.amount, row.region, row.event_ms, row.payments[0].amount) == (12_010, "Europe", NOW_MS, 12_010)
     (trade,) = counted.trades
     assert (trade.minute, trade.what) == (NOW_MS // 60_000, "o")
     assert trade.lines == [("Lights", 1, 2_010), ("Unknown", 1, 10_000)]
-    assert (counted.read, reasons, letters) == (1, [], [])
+    assert (counted.read, counted.rejected, letters) == (1, {}, [])
     assert shards[live_parse.shard(key)]["by_customer"]
 
 
@@ -111,20 +111,20 @@ def test_gift_counts_for_rules_but_has_no_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    ("behind_ms", "late", "reasons"),
+    ("behind_ms", "late", "rejected"),
     [
-        (60_000, 0, []),
-        (60_001, 1, []),
-        (-300_000, 0, []),
-        (-300_001, 0, ["event_ts is too far ahead of arrival"]),
-        (20 * 366 * 86_400_000, 0, ["event_ts is before the contract's earliest"]),
+        (60_000, 0, {}),
+        (60_001, 1, {}),
+        (-300_000, 0, {}),
+        (-300_001, 0, {"sales.orders: event_ts is too far ahead of arrival": 1}),
+        (20 * 366 * 86_400_000, 0, {"sales.orders: event_ts is before the contract's earliest": 1}),
     ],
 )
-def test_time_window_of_an_event_is_exact(behind_ms: int, late: int, reasons: list[str]) -> None:
+def test_time_window_of_an_event_is_exact(behind_ms: int, late: int, rejected: dict[str, int]) -> None:
     event_ts = datetime.fromtimestamp((NOW_MS - behind_ms) / 1000, UTC).isoformat()
-    shards, counted, told, letters = orders(ByCustomer).parse(batch({**ORDER, "event_ts": event_ts}))
-    assert (counted.late, told, letters) == (late, reasons, [])
-    assert len(counted.trades) == len(rows(shards, "by_customer")) == int(not late and not reasons)
+    shards, counted, letters = orders(ByCustomer).parse(batch({**ORDER, "event_ts": event_ts}))
+    assert (counted.late, counted.rejected, letters) == (late, rejected, [])
+    assert len(counted.trades) == len(rows(shards, "by_customer")) == int(not late and not rejected)
 
 
 def test_late_row_reaches_only_a_rule_that_takes_late_ones() -> None:
@@ -159,13 +159,13 @@ def test_late_row_reaches_only_a_rule_that_takes_late_ones() -> None:
     ],
 )
 def test_message_that_is_no_event_is_told_by_kind_without_its_content(value: bytes, reason: str) -> None:
-    shards, counted, reasons, letters = orders(ByCustomer).parse(batch(value, ORDER))
-    assert reasons == [reason]
+    shards, counted, letters = orders(ByCustomer).parse(batch(value, ORDER))
+    assert counted.rejected == {f"sales.orders: {reason}": 1}
     assert letters == []
-    assert (counted.rejected, len(counted.trades), len(rows(shards, "by_customer"))) == (1, 1, 1)
+    assert (len(counted.trades), len(rows(shards, "by_customer"))) == (1, 1)
 
 
 def test_message_on_which_the_code_fails_is_a_dead_letter_and_the_others_count() -> None:
-    _, counted, reasons, letters = orders(Broken, ByCustomer).parse(batch(ORDER, b"{"))
+    _, counted, letters = orders(Broken, ByCustomer).parse(batch(ORDER, b"{"))
     assert letters == [DeadLetter("sales.orders", 3, 7, "RuntimeError: cannot cope with o1")]
-    assert (counted.read, reasons) == (2, ["not JSON"])
+    assert (counted.read, counted.rejected) == (2, {"sales.orders: not JSON": 1})
