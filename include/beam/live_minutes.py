@@ -30,7 +30,7 @@ FINAL = 1 << 62
 TAKEN, CLOSED, WRITTEN = 1, 2, 3
 
 Key = tuple[int, str, str, str, str]  # minute, kind, country, category, channel
-_decode = msgspec.msgpack.Decoder(Sums).decode
+_decode = msgspec.msgpack.Decoder(list[Sums]).decode
 
 
 class Row(Struct, array_like=True):
@@ -74,10 +74,11 @@ class OpenMinutes:
         self.rejected: dict[str, int] = {}
 
     def take(self, kind: int, blob: bytes) -> list[Row]:
-        """TAKEN: Sums, encoded. CLOSED: minutes before this one are final; returns their rows. WRITTEN: what has
-        changed is out; returns it."""
+        """TAKEN: a list of Sums. CLOSED: minutes before this one are final; returns their rows. WRITTEN: what has changed
+        is out; returns it."""
         if kind == TAKEN:
-            self._add(_decode(blob))
+            for sums in _decode(blob):
+                self._add(sums)
             return []
         self.totals[:2] = [0, 0]
         self.rejected = {}
@@ -131,7 +132,7 @@ class OpenMinutes:
 
 
 class Minutes(beam.DoFn):  # type: ignore[misc]
-    """(0, Sums) -> Outcome, tagged `minutes`: (0, rows of the final ones for the rules). An empty blob only sets it
+    """(0, [Sums]) -> Outcome, tagged `minutes`: (0, rows of the final ones for the rules). An empty blob only sets it
     going. first: the first minute (since the epoch) that is complete; since: the first that is told, those before are
     for the rules alone."""
 

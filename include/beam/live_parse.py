@@ -17,6 +17,8 @@ import apache_beam as beam
 import msgspec
 from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import TaggedOutput
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.timestamp import MAX_TIMESTAMP
 from msgspec import Struct
 
 from include import references
@@ -242,16 +244,22 @@ class TopicParser:
 
 
 class ParseBatch(beam.DoFn):  # type: ignore[misc]
-    """Batch -> (shard, rows), and tagged `counted`: (place, Counted) and `letters`: DeadLetter."""
+    """Batch -> tagged `counted`: (place, Counted) and `letters`: DeadLetter; and at a bundle's end (shard, rows of all
+    batches: a list of topic, partition, {rule: [(key, offset, row)]}). All encoded."""
 
     def __init__(self, rules: Sequence[type[Rule]], snapshot_uri: str | None) -> None:
         self.rules, self.snapshot_uri = rules, snapshot_uri
 
     def setup(self) -> None:
         self.parsers: dict[str, TopicParser] = {}
-        self.read = Metrics.counter("live", "read")
+        # Two for all topics: the runner asks for every counter with every bundle. Reasons are in the log (live_sink).
+        self.read, self.rejected = Metrics.counter("live", "read"), Metrics.counter("live", "rejected")
 
-    def process(self, batch: Batch) -> Iterator[Any]:
+    def start_bundle(self) -> None:
+        self.rows: list[list[tuple[str, int, dict[str, Any]]]] = [[] for _ in range(SHARDS)]
+        self.earliest = MAX_TIMESTAMP
+
+    def process(self, batch: Batch, at: Any = beam.DoFn.TimestampParam) -> Iterator[Any]:
         parser = self.parsers.get(batch.topic)
         if parser is None:
             known = snapshot.read(self.snapshot_uri) if self.snapshot_uri else None
@@ -259,17 +267,22 @@ class ParseBatch(beam.DoFn):  # type: ignore[misc]
             parser = self.parsers[batch.topic] = TopicParser(batch.topic, rules, known.categories if known else {})
         shards, counted, letters = parser.parse(batch)
         self.read.inc(counted.read)
-        for why, count in counted.rejected.items():
-            Metrics.counter("live.rejected", why).inc(count)
-        for number, rows in enumerate(shards):
-            if rows:
-                yield number, encode((batch.topic, batch.partition, rows))
+        self.rejected.inc(sum(counted.rejected.values()))
+        self.earliest = min(self.earliest, at)
+        for rows, new in zip(self.rows, shards):
+            if new:
+                rows.append((batch.topic, batch.partition, new))
         yield TaggedOutput("counted", (batch.place, encode(counted)))
         for letter in letters[:MOST_LETTERS]:
             yield TaggedOutput("letters", letter)
         if len(letters) > MOST_LETTERS:
             rest = f"and {len(letters) - MOST_LETTERS} more up to offset {batch.offsets[-1]}"
             yield TaggedOutput("letters", DeadLetter(batch.topic, batch.partition, letters[MOST_LETTERS].offset, rest))
+
+    def finish_bundle(self) -> Iterator[Any]:
+        for number, rows in enumerate(self.rows):
+            if rows:
+                yield GlobalWindows.windowed_value((number, encode(rows)), self.earliest)
 
 
 def reason(value: bytes, error: Exception) -> str:

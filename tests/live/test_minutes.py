@@ -108,7 +108,7 @@ def test_order_and_its_copy_count_once() -> None:
 
 def sums(minute: int, views: int) -> bytes:
     activity = [(minute, "France", "web", 0, 0, 0, views, 0)]
-    return msgspec.msgpack.encode(Sums(views, {}, 0, START_MS, [], activity))
+    return msgspec.msgpack.encode([Sums(views, {}, 0, START_MS, [], activity)])
 
 
 def test_upsert_has_what_changed_since_the_last_one_with_its_whole_sums() -> None:
