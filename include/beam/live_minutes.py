@@ -74,8 +74,8 @@ class OpenMinutes:
         self.rejected: dict[str, int] = {}
 
     def take(self, kind: int, blob: bytes) -> list[Row]:
-        """TAKEN: a list of Sums. CLOSED: minutes before this one are final; returns their rows. WRITTEN: what has changed
-        is out; returns it."""
+        """TAKEN: a list of Sums. CLOSED: minutes before this one are final; returns their rows. WRITTEN: all changes
+        are out; returns the rows that have changed."""
         if kind == TAKEN:
             for sums in _decode(blob):
                 self._add(sums)

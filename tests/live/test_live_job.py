@@ -102,7 +102,7 @@ def test_minutes_and_signals_are_what_the_log_says_though_runner_and_worker_are_
         job.broker,
         iter(
             [
-                *market.visits(since_ms - 5 * MINUTE_MS, end_ms + MINUTE_MS, 150),
+                *market.visits(since_ms - 5 * MINUTE_MS, end_ms + MINUTE_MS, 50),
                 *market.orders(since_ms, end_ms + MINUTE_MS, 1_500, random),
             ]
         ),
