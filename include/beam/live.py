@@ -127,7 +127,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from_ms = min(since_ms, now_ms) - MOST_HORIZON_S * 1000 - AHEAD_MS
     settings = Settings(known.bootstrap_servers, known.store, known.project, known.snapshot, since_ms, from_ms)
     # save_main_session: everything is in modules that the image has.
-    pipeline = beam.Pipeline(options=PipelineOptions(rest, streaming=True, save_main_session=False))
+    pipeline = beam.Pipeline(
+        options=PipelineOptions([*rest, f"--project={known.project}"], streaming=True, save_main_session=False)
+    )
     build(pipeline, settings)
     result = pipeline.run()
     if "Dataflow" not in type(pipeline.runner).__name__:

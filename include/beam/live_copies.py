@@ -14,7 +14,8 @@ import apache_beam as beam
 import msgspec
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import TimerSpec
-from apache_beam.utils.timestamp import Timestamp
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 from msgspec import Struct
 
 from include.beam.live_parse import Counted
@@ -31,7 +32,7 @@ class Sums(Struct, array_like=True):
     (minute, country, channel) -> orders, refunds, sessions, views, carts; as lists of key and values."""
 
     read: int = 0
-    rejected: int = 0
+    rejected: dict[str, int] = {}
     late: int = 0
     newest_ms: int = 0
     sales: list[tuple[int, str, str, str, int, int]] = []
@@ -122,7 +123,8 @@ def _last_copy_ms(minute: int) -> int:
 
 
 class CountOnce(beam.DoFn):  # type: ignore[misc]
-    """(place, Counted) -> (0, Sums), both encoded. first: minutes (since the epoch) before are left out."""
+    """(place, Counted) -> at a bundle's end (0, [Sums]), all encoded. first: minutes (since the epoch) before are left
+    out."""
 
     VERSION = version_spec()
     LOG = log_spec()
@@ -134,19 +136,28 @@ class CountOnce(beam.DoFn):  # type: ignore[misc]
     def _make(self) -> Copies:
         return Copies(self.first)
 
+    def start_bundle(self) -> None:
+        self.sums: list[Sums] = []
+        self.earliest = MAX_TIMESTAMP
+
     def process(
         self,
         keyed: tuple[str, bytes],
+        at: Any = beam.DoFn.TimestampParam,
         version: Any = beam.DoFn.StateParam(VERSION),
         log: Any = beam.DoFn.StateParam(LOG),
         compact: Any = beam.DoFn.TimerParam(COMPACT),
-    ) -> Iterator[tuple[int, bytes]]:
+    ) -> None:
         place, blob = keyed
         with held("copies", place, self._make, version, log) as state:
             if state.is_new:
                 compact.set(Timestamp(_decode(blob).newest_ms // 1000 + COMPACT_S))
-            sums = state.take(TAKEN, blob)
-        yield 0, msgspec.msgpack.encode(sums)
+            self.sums.append(state.take(TAKEN, blob))
+        self.earliest = min(self.earliest, at)
+
+    def finish_bundle(self) -> Iterator[Any]:
+        if self.sums:
+            yield GlobalWindows.windowed_value((0, msgspec.msgpack.encode(self.sums)), self.earliest)
 
     @beam.transforms.userstate.on_timer(COMPACT)  # type: ignore[misc]
     def on_compact(

@@ -24,9 +24,9 @@ SETTINGS: dict[str, Any] = {
     "auto.offset.reset": "error",  # an expired offset is a loss to be told, never a jump
     "isolation.level": "read_committed",
     "enable.partition.eof": True,
-    "fetch.min.bytes": 32_768,  # a slow topic is asked ten times a second, not once an event
-    "fetch.wait.max.ms": 100,
-    "queued.max.messages.kbytes": 8_192,
+    "fetch.min.bytes": 32_768,  # a slow topic is asked twenty times a second, not once an event
+    "fetch.wait.max.ms": 50,
+    "queued.max.messages.kbytes": 4_096,
     "log_level": 2,
 }
 

@@ -30,7 +30,7 @@ FINAL = 1 << 62
 TAKEN, CLOSED, WRITTEN = 1, 2, 3
 
 Key = tuple[int, str, str, str, str]  # minute, kind, country, category, channel
-_decode = msgspec.msgpack.Decoder(Sums).decode
+_decode = msgspec.msgpack.Decoder(list[Sums]).decode
 
 
 class Row(Struct, array_like=True):
@@ -52,13 +52,13 @@ class Row(Struct, array_like=True):
 
 class Outcome(Struct):
     """What is to be written. final_until_ms: minutes before are final with this batch, None where none became so.
-    read, rejected, late: messages since the last one."""
+    read, rejected (by topic and reason), late: messages since the last one."""
 
     rows: list[Row]
     version: int
     final_until_ms: int | None
     read: int
-    rejected: int
+    rejected: dict[str, int]
     late: int
     newest_ms: int
 
@@ -70,15 +70,18 @@ class OpenMinutes:
         self.closed = first
         self.rows: dict[Key, Row] = {}
         self.changed: set[Key] = set()
-        self.totals = [0, 0, 0, 0]  # read, rejected, late, newest_ms
+        self.totals = [0, 0, 0]  # read, late, newest_ms
+        self.rejected: dict[str, int] = {}
 
     def take(self, kind: int, blob: bytes) -> list[Row]:
-        """TAKEN: Sums, encoded. CLOSED: minutes before this one are final; returns their rows. WRITTEN: what has
-        changed is out; returns it."""
+        """TAKEN: a list of Sums. CLOSED: minutes before this one are final; returns their rows. WRITTEN: all changes
+        are out; returns the rows that have changed."""
         if kind == TAKEN:
-            self._add(_decode(blob))
+            for sums in _decode(blob):
+                self._add(sums)
             return []
-        self.totals[:3] = [0, 0, 0]
+        self.totals[:2] = [0, 0]
+        self.rejected = {}
         if kind == WRITTEN:
             changed = [self.rows[key] for key in sorted(self.changed)]
             self.changed.clear()
@@ -91,9 +94,10 @@ class OpenMinutes:
     def _add(self, sums: Sums) -> None:
         totals = self.totals
         totals[0] += sums.read
-        totals[1] += sums.rejected
-        totals[2] += sums.late
-        totals[3] = max(totals[3], sums.newest_ms)
+        totals[1] += sums.late
+        totals[2] = max(totals[2], sums.newest_ms)
+        for why, count in sums.rejected.items():
+            self.rejected[why] = self.rejected.get(why, 0) + count
         for minute, country, category, channel, units, mills in sums.sales:
             row = self._row((minute, "sales", country, category, channel))
             row.units += units
@@ -116,17 +120,19 @@ class OpenMinutes:
         return row
 
     def dump(self) -> bytes:
-        return msgspec.msgpack.encode((self.closed, list(self.rows.values()), list(self.changed), self.totals))
+        return msgspec.msgpack.encode(
+            (self.closed, list(self.rows.values()), list(self.changed), self.totals, self.rejected)
+        )
 
     def load(self, blob: bytes) -> None:
-        state = tuple[int, list[Row], list[Key], list[int]]
-        self.closed, rows, changed, self.totals = msgspec.msgpack.decode(blob, type=state)
+        state = tuple[int, list[Row], list[Key], list[int], dict[str, int]]
+        self.closed, rows, changed, self.totals, self.rejected = msgspec.msgpack.decode(blob, type=state)
         self.rows = {(row.minute, row.kind, row.country, row.category, row.channel): row for row in rows}
         self.changed = set(changed)
 
 
 class Minutes(beam.DoFn):  # type: ignore[misc]
-    """(0, Sums) -> Outcome, tagged `minutes`: (0, rows of the final ones for the rules). An empty blob only sets it
+    """(0, [Sums]) -> Outcome, tagged `minutes`: (0, rows of the final ones for the rules). An empty blob only sets it
     going. first: the first minute (since the epoch) that is complete; since: the first that is told, those before are
     for the rules alone."""
 
@@ -170,11 +176,11 @@ class Minutes(beam.DoFn):  # type: ignore[misc]
     ) -> Iterator[Outcome]:
         upsert.set(Timestamp.of(time.time() + UPSERT_S))
         with held("minutes", 0, self._make, version, log) as state:
-            totals = list(state.fold.totals)
+            (read, late, newest_ms), rejected = state.fold.totals, state.fold.rejected
             rows = state.take(WRITTEN, b"")
             state.compact()
         if rows := self._told(rows):
-            yield Outcome(rows, _version(), None, *totals)
+            yield Outcome(rows, _version(), None, read, rejected, late, newest_ms)
 
     @on_timer(CLOSE)  # type: ignore[misc]
     def on_close(
@@ -190,11 +196,12 @@ class Minutes(beam.DoFn):  # type: ignore[misc]
         with held("minutes", 0, self._make, version, log) as state:
             first = state.fold.closed
             until = (now_ms - LATENESS_MS) // 60_000
-            totals = list(state.fold.totals)
+            (read, late, newest_ms), rejected = state.fold.totals, state.fold.rejected
             rows = state.take(CLOSED, until.to_bytes(8, "big"))
         close.set(Timestamp.of(((until + 1) * 60_000 + LATENESS_MS) / 1000))
         if until > self.since:
-            yield Outcome(self._told(rows), FINAL + _version(), until * 60_000, *totals)
+            told = self._told(rows)
+            yield Outcome(told, FINAL + _version(), until * 60_000, read, rejected, late, newest_ms)
         for minute in range(first, until):
             yield TaggedOutput("minutes", (0, msgspec.msgpack.encode(platform_wide(minute, rows))))
 

@@ -17,6 +17,8 @@ import apache_beam as beam
 import msgspec
 from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import TaggedOutput
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.timestamp import MAX_TIMESTAMP
 from msgspec import Struct
 
 from include import references
@@ -55,11 +57,12 @@ class Trade(Struct, array_like=True, gc=False):
 
 
 class Counted(Struct, array_like=True, gc=False):
-    """What the minutes need of a batch. read: messages; newest_ms: their last arrival."""
+    """What the minutes need of a batch. read: messages; rejected: how many by topic and reason; newest_ms: the last
+    arrival."""
 
     channel: str
     read: int
-    rejected: int
+    rejected: dict[str, int]
     late: int
     newest_ms: int
     visits: list[Visit]
@@ -115,11 +118,11 @@ class TopicParser:
         self.visits: list[Visit] = []
         self.trades: list[Trade] = []
 
-    def parse(self, batch: Batch) -> tuple[Shards, Counted, list[str], list[DeadLetter]]:
-        """(rows for the rules by shard, what the minutes need, reasons of the rejected, dead letters)."""
+    def parse(self, batch: Batch) -> tuple[Shards, Counted, list[DeadLetter]]:
+        """(rows for the rules by shard, what the minutes need, dead letters)."""
         self.visits, self.trades = [], []
         shards: Shards = [{} for _ in range(SHARDS)]
-        reasons: list[str] = []
+        rejected: dict[str, int] = {}
         letters: list[DeadLetter] = []
         late = 0
         decode, make, earliest_us, ahead_us = self.decode, self.make, self.earliest_us, self.ahead_us
@@ -143,13 +146,14 @@ class TopicParser:
                     for key in keys(row):
                         shards[shard(key)].setdefault(name, []).append((key, offset, row))
             except _NOT_AN_EVENT as error:
-                reasons.append(reason(value, error))
+                why = f"{batch.topic}: {reason(value, error)}"
+                rejected[why] = rejected.get(why, 0) + 1
             except Exception as error:
                 log.exception("%s offset %d: the job fails on this message", batch.place, offset)
                 letters.append(DeadLetter(batch.topic, batch.partition, offset, told(error)))
         newest_ms = batch.arrivals_ms[-1]
-        counted = Counted(self.channel, len(batch.values), len(reasons), late, newest_ms, self.visits, self.trades)
-        return shards, counted, reasons, letters
+        counted = Counted(self.channel, len(batch.values), rejected, late, newest_ms, self.visits, self.trades)
+        return shards, counted, letters
 
     def _interaction(
         self, event: Any, event_ms: int, arrival_ms: int, _partition: int, _offset: int, is_late: bool
@@ -240,34 +244,45 @@ class TopicParser:
 
 
 class ParseBatch(beam.DoFn):  # type: ignore[misc]
-    """Batch -> (shard, rows), and tagged `counted`: (place, Counted) and `letters`: DeadLetter."""
+    """Batch -> tagged `counted`: (place, Counted) and `letters`: DeadLetter; and at a bundle's end (shard, rows of all
+    batches: a list of topic, partition, {rule: [(key, offset, row)]}). All encoded."""
 
     def __init__(self, rules: Sequence[type[Rule]], snapshot_uri: str | None) -> None:
         self.rules, self.snapshot_uri = rules, snapshot_uri
 
     def setup(self) -> None:
         self.parsers: dict[str, TopicParser] = {}
-        self.read = Metrics.counter("live", "read")
+        # Two for all topics: the runner asks for every counter with every bundle. Reasons are in the log (live_sink).
+        self.read, self.rejected = Metrics.counter("live", "read"), Metrics.counter("live", "rejected")
 
-    def process(self, batch: Batch) -> Iterator[Any]:
+    def start_bundle(self) -> None:
+        self.rows: list[list[tuple[str, int, dict[str, Any]]]] = [[] for _ in range(SHARDS)]
+        self.earliest = MAX_TIMESTAMP
+
+    def process(self, batch: Batch, at: Any = beam.DoFn.TimestampParam) -> Iterator[Any]:
         parser = self.parsers.get(batch.topic)
         if parser is None:
             known = snapshot.read(self.snapshot_uri) if self.snapshot_uri else None
             rules = [rule(known) for rule in self.rules]
             parser = self.parsers[batch.topic] = TopicParser(batch.topic, rules, known.categories if known else {})
-        shards, counted, reasons, letters = parser.parse(batch)
+        shards, counted, letters = parser.parse(batch)
         self.read.inc(counted.read)
-        for text in reasons:
-            Metrics.counter("live.rejected", f"{batch.topic}: {text}").inc()
-        for number, rows in enumerate(shards):
-            if rows:
-                yield number, encode((batch.topic, batch.partition, rows))
+        self.rejected.inc(sum(counted.rejected.values()))
+        self.earliest = min(self.earliest, at)
+        for rows, new in zip(self.rows, shards):
+            if new:
+                rows.append((batch.topic, batch.partition, new))
         yield TaggedOutput("counted", (batch.place, encode(counted)))
         for letter in letters[:MOST_LETTERS]:
             yield TaggedOutput("letters", letter)
         if len(letters) > MOST_LETTERS:
             rest = f"and {len(letters) - MOST_LETTERS} more up to offset {batch.offsets[-1]}"
             yield TaggedOutput("letters", DeadLetter(batch.topic, batch.partition, letters[MOST_LETTERS].offset, rest))
+
+    def finish_bundle(self) -> Iterator[Any]:
+        for number, rows in enumerate(self.rows):
+            if rows:
+                yield GlobalWindows.windowed_value((number, encode(rows)), self.earliest)
 
 
 def reason(value: bytes, error: Exception) -> str:

@@ -25,14 +25,14 @@ ROWS, TIME = 1, 2
 ADVANCE_S = 2  # what is decided by the absence of events is decided so late, at most
 COMPACT_MS = 60_000
 log = logging.getLogger(__name__)
-_decode = msgspec.msgpack.Decoder(tuple[str, int, dict[str, msgspec.Raw]]).decode
+_decode = msgspec.msgpack.Decoder(list[tuple[str, int, dict[str, msgspec.Raw]]]).decode
 
 
 def of_minute(keyed: tuple[int, bytes], rules: Sequence[type[Rule]]) -> tuple[int, bytes]:
     """A final minute as the rules take it, all in one shard."""
     row = msgspec.msgpack.decode(keyed[1], type=MinuteRow)
     rows = {rule.NAME: [(key, 0, row) for key in rule(None).keys(row)] for rule in rules}
-    return 0, msgspec.msgpack.encode(("minutes", 0, rows))
+    return 0, msgspec.msgpack.encode([("minutes", 0, rows)])
 
 
 class Shard:
@@ -50,15 +50,15 @@ class Shard:
     def _observe(self, blob: bytes) -> tuple[list[Found], list[DeadLetter]]:
         found: list[Found] = []
         letters: list[DeadLetter] = []
-        topic, partition, by_rule = _decode(blob)
-        for name, rows in by_rule.items():
-            observe = self.rules[name].observe
-            for key, offset, row in self.decoders[name].decode(rows):
-                try:
-                    found += observe(key, row)
-                except Exception as error:
-                    log.exception("%s/%d offset %d: rule %s fails on this event", topic, partition, offset, name)
-                    letters.append(DeadLetter(topic, partition, offset, f"rule {name}: {told(error)}"))
+        for topic, partition, by_rule in _decode(blob):
+            for name, rows in by_rule.items():
+                observe = self.rules[name].observe
+                for key, offset, row in self.decoders[name].decode(rows):
+                    try:
+                        found += observe(key, row)
+                    except Exception as error:
+                        log.exception("%s/%d offset %d: rule %s fails on this event", topic, partition, offset, name)
+                        letters.append(DeadLetter(topic, partition, offset, f"rule {name}: {told(error)}"))
         return found, letters
 
     def _advance(self, now_ms: int) -> tuple[list[Found], list[DeadLetter]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import uuid
 from collections.abc import Sequence
@@ -38,6 +39,7 @@ SCHEMA = pa.schema(
         ("version", pa.int64()),
     ]
 )
+log = logging.getLogger(__name__)
 _publishers: dict[str, Any] = {}
 _lock = threading.Lock()
 
@@ -131,6 +133,8 @@ class WriteMinutes(beam.DoFn):  # type: ignore[misc]
 
     def process(self, outcome: Outcome) -> None:
         now = datetime.now(UTC)
+        if outcome.rejected:
+            log.warning("rejected of the last %d messages: %s", outcome.read, outcome.rejected)
         if outcome.rows:
             batch_id = f"{now:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}"
             uri = storage.join(self.store, "live", "batches", f"{now:%Y-%m-%d}", f"{batch_id}.parquet")
@@ -167,7 +171,7 @@ def notice_of(outcome: Outcome, batch_id: str, uri: str, written_ts: datetime) -
         "final_until": None if outcome.final_until_ms is None else _iso(outcome.final_until_ms),
         "events": outcome.read,
         "late_to_stream": outcome.late,
-        "rejected": outcome.rejected,
+        "rejected": sum(outcome.rejected.values()),
         "written_ts": written_ts.isoformat(),
         "newest_arrival_ts": _iso(outcome.newest_ms),
     }

@@ -7,6 +7,7 @@ last message, or of the moment when the broker said that there is none.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -26,6 +27,8 @@ FOR_EVER = 2**62
 CYCLE_S = 0.1  # for the partitions of one process together: a runner may read them one after the other
 SLACK_S = 2  # clocks of brokers differ, and a new leader's may be behind
 LOOK_S = 5  # new partitions are found so late, at most
+AGAIN_S = 2  # after a broker gave no answer
+log = logging.getLogger(__name__)
 
 
 class Topic(NamedTuple):
@@ -126,10 +129,14 @@ class FindPartitions(beam.DoFn):  # type: ignore[misc]
         asked = Timestamp.now()
         found = tracker.current_restriction().start
         try:
-            count = len(self.consumer.list_topics(topic.name, timeout=ANSWER_S).topics[topic.name].partitions)
+            known = self.consumer.list_topics(topic.name, timeout=ANSWER_S).topics[topic.name]
+            if known.error:
+                raise KafkaException(known.error)
+            count = len(known.partitions)
             starts = [self._start(topic, partition) for partition in range(found, count)]
-        except KafkaException:  # a broker that is away is asked again
-            tracker.defer_remainder(Duration(1))
+        except KafkaException as error:  # a broker that is away, or a topic that is still to come, is asked again
+            log.warning("%s: its partitions cannot be had: %s", topic.name, error)
+            tracker.defer_remainder(Duration(AGAIN_S))
             return
         if starts:
             if not tracker.try_claim(count - 1):
@@ -138,7 +145,7 @@ class FindPartitions(beam.DoFn):  # type: ignore[misc]
                 split = Split(self.bootstrap_servers, topic.name, partition, start, topic.from_ms)
                 # As old as what it may bring: a watermark that passed it would make that late.
                 yield TimestampedValue(split, watermark.current_watermark())
-        if count and asked - SLACK_S > watermark.current_watermark():
+        if asked - SLACK_S > watermark.current_watermark():
             watermark.set_watermark(asked - SLACK_S)
         tracker.defer_remainder(Duration(LOOK_S))
 
@@ -164,24 +171,24 @@ class ReadPartition(beam.DoFn):  # type: ignore[misc]
         tracker: Any = beam.DoFn.RestrictionParam(OpenRange()),
         watermark: Any = beam.DoFn.WatermarkEstimatorParam(Arrival()),
     ) -> Iterator[Any]:
-        log = live_log.take(split)
+        place = live_log.take(split)
         try:
-            log.seek(tracker.current_restriction().start)
-            batch: Batch = log.read(CYCLE_S / live_log.kept())
+            place.seek(tracker.current_restriction().start)
+            batch: Batch = place.read(CYCLE_S / live_log.kept())
             now = watermark.current_watermark()
             if batch.values:
                 if not tracker.try_claim(batch.offsets[-1]):
-                    log.offset = -1  # read again, by the bundle that has it now
+                    place.offset = -1  # read again, by the bundle that has it now
                     return
                 # Never behind the watermark: what is late is decided message by message, by the log alone.
                 yield TimestampedValue(batch, now)
                 reached = Timestamp.of(batch.arrivals_ms[-1] / 1000 - SLACK_S)
-            elif log.idle_since_s is not None:
-                reached = Timestamp.of(log.idle_since_s - SLACK_S)
+            elif place.idle_since_s is not None:
+                reached = Timestamp.of(place.idle_since_s - SLACK_S)
             else:
                 reached = now
             if reached > now:
                 watermark.set_watermark(reached)
             tracker.defer_remainder()
         finally:
-            live_log.give_back(split, log)
+            live_log.give_back(split, place)

@@ -55,9 +55,9 @@ def log_spec() -> BagStateSpec:
 class Held(Generic[F]):
     """A fold that may be changed: by take(), so that Beam's state follows."""
 
-    def __init__(self, fold: F, number: int, version: Any, log: Any) -> None:
-        self.fold, self.number, self._version, self._log = fold, number, version, log
-        self.written: bytes | None = version.read() or None
+    def __init__(self, fold: F, known: bytes | None, version: Any, log: Any) -> None:
+        self.fold, self.written, self._version, self._log = fold, known, version, log
+        self.number = int.from_bytes(known[8:], "big") if known else 0
 
     @property
     def is_new(self) -> bool:
@@ -98,8 +98,7 @@ def held(step: str, key: object, make: Callable[[], F], version: Any, log: Any) 
         entry = _entries.pop(place, None)
     if entry is None or entry.version != known:
         entry = _Entry(known, _made(make(), log) if known else make())
-    number = int.from_bytes(known[8:], "big") if known else 0
-    open_ = Held(entry.fold, number, version, log)
+    open_ = Held(entry.fold, known, version, log)
     yield open_
     if open_.written is None:
         return

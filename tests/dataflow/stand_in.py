@@ -43,6 +43,8 @@ class Server:
     port: int
     grpc_port: int
     process: subprocess.Popen[bytes] | None = None
+    images: Path = HERE / "images.toml"
+    env: dict[str, str] | None = None
 
     def start(self) -> None:
         self.process = self.spawn()
@@ -50,10 +52,14 @@ class Server:
 
     def spawn(self) -> subprocess.Popen[bytes]:
         ports = ["--port", str(self.port), "--grpc-port", str(self.grpc_port)]
-        places = ["--state", str(self.state), "--images", str(HERE / "images.toml")]
+        places = ["--state", str(self.state), "--images", str(self.images)]
         with Path(f"{self.state}.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "local.dataflow", *ports, *places], cwd=ROOT, stdout=log, stderr=log
+                [sys.executable, "-m", "local.dataflow", *ports, *places],
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                env=self.env,
             )
 
     def end(self, number: signal.Signals) -> None:
@@ -80,11 +86,12 @@ class Server:
         channel = grpc.insecure_channel(f"127.0.0.1:{self.grpc_port}")
         return client(transport=client.get_transport_class("grpc")(channel=channel))
 
-    def launch(self, name: str, template: str = "batch", **parameters: str | Path) -> str:
-        """Launch a test pipeline; returns its job's id."""
+    def launch(self, name: str, template: str | Path = "batch", **parameters: str | Path) -> str:
+        """Launch a test pipeline, or that of a container spec; returns its job's id."""
+        spec = template if isinstance(template, Path) else HERE / f"{template}.json"
         launch = {
             "jobName": name,
-            "containerSpecGcsPath": (HERE / f"{template}.json").as_uri(),
+            "containerSpecGcsPath": spec.as_uri(),
             "parameters": {key: str(value) for key, value in parameters.items()},
         }
         reply = self.jobs.flexTemplates().launch(**PLACE, body={"launchParameter": launch}).execute()

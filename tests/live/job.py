@@ -50,7 +50,7 @@ class Live(Process):
         self.store.mkdir(exist_ok=True)
         flags = filled(read_images(IMAGES)["live"].options)
         env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        env |= {"PUBSUB_EMULATOR_HOST": self.pubsub.address, "TMPDIR": str(self.folder)}
+        env |= {"PUBSUB_EMULATOR_HOST": self.pubsub.address, "TMPDIR": str(self.folder), "MALLOC_ARENA_MAX": "2"}
         self.run([sys.executable, "-m", "include.beam.live", *self.options(), *flags, "--job_name=live"], env)
 
     def prisms(self) -> list[psutil.Process]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -10,6 +11,8 @@ from random import Random
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import NewPartitions
 
 from include import storage
 from include.beam.live_sink import position_uri
@@ -60,6 +63,10 @@ def is_final(job: Live, end_ms: int) -> bool:
     return job.final_until >= minute(end_ms).isoformat()
 
 
+def rows(job: Live) -> list[tuple[Any, ...]]:
+    return written(str(job.store)) if list(job.store.glob("live/batches/*/*.parquet")) else []
+
+
 def fast_buyers(truth: LogTruth) -> set[tuple[str, str]]:
     """(subject, event id) of each order beyond the most in its customer's, or card's, window."""
     width = f"interval {VELOCITY.window_s * 1000 - 1} milliseconds"
@@ -95,7 +102,7 @@ def test_minutes_and_signals_are_what_the_log_says_though_runner_and_worker_are_
         job.broker,
         iter(
             [
-                *market.visits(since_ms - 5 * MINUTE_MS, end_ms + MINUTE_MS, 150),
+                *market.visits(since_ms - 5 * MINUTE_MS, end_ms + MINUTE_MS, 50),
                 *market.orders(since_ms, end_ms + MINUTE_MS, 1_500, random),
             ]
         ),
@@ -121,3 +128,21 @@ def test_minutes_and_signals_are_what_the_log_says_though_runner_and_worker_are_
     assert len(expected) > 100
     assert names(told.signals(), "order_velocity") == fast_buyers(truth)
     assert told.of("live.dead_letters") == []
+
+
+def test_partition_that_is_added_is_read_from_its_beginning(job: Live) -> None:
+    assert job.broker is not None
+    assert job.pubsub is not None
+    told = Told(job.pubsub)
+    since_ms = int(time.time()) * 1000 // MINUTE_MS * MINUTE_MS - 3 * MINUTE_MS
+    begin_at(job, since_ms)
+    job.start()
+    until(lambda: is_final(job, since_ms + MINUTE_MS), "the job runs")
+    for made in job.broker.admin.create_partitions([NewPartitions("sales.orders", 3)]).values():
+        made.result()
+    producer = Producer({"bootstrap.servers": job.broker.bootstrap})
+    event = market.order("o-new", int(time.time() * 1000), "C1", Random(0)) | {"order_type": "sale"}
+    producer.produce("sales.orders", json.dumps(event).encode(), partition=2)
+    assert producer.flush(60) == 0
+    until(lambda: any(row[5] == 1 for row in rows(job)), "the order is counted")
+    assert told.of("live.batches")[-1]["events"] == 1

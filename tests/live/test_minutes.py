@@ -25,8 +25,9 @@ def visit(number: int, event_ms: int, arrival_ms: int, session: str) -> Visit:
 
 
 def counted(visits: list[Visit], trades: list[Trade] | None = None) -> bytes:
-    newest_ms = max((each.arrival_ms for each in [*visits, *(trades or [])]), default=START_MS)
-    return msgspec.msgpack.encode(Counted("web", len(visits), 0, 0, newest_ms, visits, trades or []))
+    arrivals = [visit.arrival_ms for visit in visits] + [trade.arrival_ms for trade in trades or ()]
+    newest_ms = max(arrivals, default=START_MS)
+    return msgspec.msgpack.encode(Counted("web", len(visits), {}, 0, newest_ms, visits, trades or []))
 
 
 def total(sums: list[Sums]) -> Counter[tuple[int, int]]:
@@ -107,7 +108,7 @@ def test_order_and_its_copy_count_once() -> None:
 
 def sums(minute: int, views: int) -> bytes:
     activity = [(minute, "France", "web", 0, 0, 0, views, 0)]
-    return msgspec.msgpack.encode(Sums(views, 0, 0, START_MS, [], activity))
+    return msgspec.msgpack.encode([Sums(views, {}, 0, START_MS, [], activity)])
 
 
 def test_upsert_has_what_changed_since_the_last_one_with_its_whole_sums() -> None:
@@ -134,8 +135,8 @@ def test_closed_minutes_leave_and_nothing_may_come_for_them() -> None:
 
 def test_batch_says_money_exactly_and_final_beats_every_other_version() -> None:
     rows = [Row(MINUTE, "sales", "France", "Lights", "web", units=2, net_sales=-5_001)]
-    partial = Outcome(rows, 17, None, 10, 2, 1, START_MS)
-    final = Outcome(rows, FINAL + 3, START_MS + 60_000, 10, 2, 1, START_MS)
+    partial = Outcome(rows, 17, None, 10, {"a": 2}, 1, START_MS)
+    final = Outcome(rows, FINAL + 3, START_MS + 60_000, 10, {"a": 2}, 1, START_MS)
     (row,) = table(final).to_pylist()
     assert str(row["net_sales"]) == "-5.0010"
     assert row["is_final"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from apache_beam.io.restriction_trackers import OffsetRange
@@ -105,12 +106,12 @@ def test_backlog_in_bytes_is_what_is_left_up_to_the_high_watermark(broker: Broke
 
 
 def test_every_split_is_a_checkpoint_at_the_place_reached() -> None:
-    tracker = OpenTracker(OffsetRange(3, FOR_EVER))
+    tracker: Any = OpenTracker(OffsetRange(3, FOR_EVER))
     assert tracker.try_claim(9)
     done, rest = tracker.try_split(0.5)
     assert (done, rest) == (OffsetRange(3, 10), OffsetRange(10, FOR_EVER))
     assert not tracker.try_claim(10)
-    fresh = OpenTracker(OffsetRange(3, FOR_EVER))
+    fresh: Any = OpenTracker(OffsetRange(3, FOR_EVER))
     assert fresh.try_split(0.9) == (OffsetRange(3, 3), OffsetRange(3, FOR_EVER))
 
 

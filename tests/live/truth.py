@@ -70,7 +70,7 @@ class LogTruth:
         lines: list[dict[str, Any]] = []
         parties: list[dict[str, Any]] = []
         for topic in (SALES, *ACTIVITY):
-            decoder = msgspec.json.Decoder(generated(topic).Event)
+            decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(generated(topic).Event)
             for message in records(bootstrap, topic):
                 place = {"topic": topic, "partition": message.partition(), "offset": message.offset()}
                 try:
