@@ -18,25 +18,10 @@ def row(airflow: SmallAirflow) -> dict[str, Any]:
     return found[0] if found else {"state": "none"}
 
 
-def watch(airflow: SmallAirflow, run_id: str) -> None:
-    """One run of platform_health's watch."""
-    until(lambda: airflow.api.trigger_once("platform_health", run_id), "platform_health is known")
-    airflow.api.unpause("platform_health")
-    until(
-        lambda: [
-            task
-            for task in airflow.api.tasks("platform_health", run_id)
-            if (task["task_id"], task["state"]) == ("watch", "success")
-        ],
-        "the watch has looked",
-    )
-    airflow.api.pause("platform_health")
-
-
 def resolve(airflow: SmallAirflow, name: str) -> None:
     """The task succeeds, and the watch sees it."""
     assert airflow.run("fails", f"{name}-mended", how="succeed") == "success"
-    watch(airflow, name)
+    assert airflow.run("watches", name) == "success"
     until(lambda: row(airflow)["state"] == "resolved", "the alert is over")
 
 
@@ -66,7 +51,7 @@ def test_failure_that_nobody_told_is_found_by_the_watch(airflow: SmallAirflow) -
     assert airflow.run("fails", "untold", how="raise") == "failed"
     assert row(airflow)["state"] != "open"
     airflow.live.pubsub.start()
-    watch(airflow, "after-untold")
+    assert airflow.run("watches", "after-untold") == "success"
     until(lambda: row(airflow)["state"] == "open", "the failure is told")
     assert "found by platform_health" in row(airflow)["reasons"]
     resolve(airflow, "untold")
