@@ -110,6 +110,7 @@ def test_failure_of_every_task_is_told_with_the_runbook_line_of_its_dag(dags: di
     for task in dags[name].tasks:
         found: Any = task
         assert list(found.on_failure_callback) == [policy.alert_failure], task.task_id
+    assert dags[name].on_failure_callback == policy.alert_run_failure
     context: Any = {
         "dag": dags[name],
         "ti": SimpleNamespace(dag_id=name, task_id="own", run_id="run", log_url="http://log"),
