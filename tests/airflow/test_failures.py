@@ -49,8 +49,16 @@ def test_task_whose_processes_are_killed_is_told(airflow: SmallAirflow, how: str
 def test_failure_that_nobody_told_is_found_by_the_watch(airflow: SmallAirflow) -> None:
     airflow.live.pubsub.end()
     assert airflow.run("fails", "untold", how="raise") == "failed"
-    assert row(airflow)["state"] != "open"
+    logs = airflow.instance.airflow_home / "logs"
+    until(
+        lambda: all(
+            any("this alert is not told now" in file.read_text() for file in logs.glob(pattern))
+            for pattern in ("dag_id=fails/run_id=untold/**/*.log", "dag_processor/**/fails.py.log")
+        ),
+        "neither the task nor the DAG processor could tell it",
+    )
     airflow.live.pubsub.start()
+    assert row(airflow)["state"] != "open"
     assert airflow.run("watches", "after-untold") == "success"
     until(lambda: row(airflow)["state"] == "open", "the failure is told")
     assert "found by platform_health" in row(airflow)["reasons"]

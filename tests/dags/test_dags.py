@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from copy import deepcopy
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -138,6 +138,7 @@ def test_stream_is_kept_without_a_pause_unless_it_is_off(
     stream: Any = dags["retail_stream"]
     assert type(stream.timetable).__name__ == "ContinuousTimetable"
     assert stream.max_consecutive_failed_dag_runs == 1
+    assert stream.start_date < datetime.now(UTC), "without it there is no second run"
     monkeypatch.setenv("MADHATTER_STORE", "file:///nowhere")
     monkeypatch.setenv("MADHATTER_STREAM", "off")
     settings.cache_clear()
