@@ -110,6 +110,15 @@ def test_queue_is_long_when_something_waited_at_each_look_for_15_minutes(warehou
     assert (alert.kind, alert.subject, alert.severity) == ("queue_long", "dag:stuck", "warning")
 
 
+def test_after_an_outage_nothing_is_late_for_a_quarter_of_an_hour(warehouse: Warehouse) -> None:
+    now = datetime.now(UTC)
+    assert not watch.is_awake(warehouse, now)
+    health.add(warehouse, watch.WAITING, {"retail_hourly": 0})
+    assert not watch.is_awake(warehouse, now)
+    assert watch.is_awake(warehouse, now + timedelta(minutes=15))
+    assert not watch.is_awake(warehouse, now + timedelta(hours=8))
+
+
 def test_alert_that_is_over_ends_the_row_it_was(warehouse: Warehouse) -> None:
     own = alerts.task_failed("retail_daily", "roll_up", "run", "it broke", "http://log", "clear it")
     warehouse.run(
