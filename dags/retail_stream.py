@@ -11,6 +11,8 @@ On failure  it has given up: as many jobs failed in a row as MADHATTER_STREAM_TR
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from airflow.sdk import DAG
 
 from madhatter.policy import DEFAULT_ARGS, page
@@ -20,10 +22,13 @@ from madhatter.stream import KeepStream
 # A run is one version of the job. It lasts until another one is due, and the next run follows at once; a cron would
 # leave the stream alone until its next tick. The run fails only when it has given up: then Airflow pauses the DAG,
 # which else would try again for ever.
+# start_date: any moment that is over. Without one Airflow 3.3.2 gives the first run an interval without a length, and
+# the second one the same date, which it then refuses, once a second and for ever.
 with DAG(
     "retail_stream",
     **page(__doc__),
     schedule="@continuous" if settings().stream else None,
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
     max_consecutive_failed_dag_runs=1,

@@ -171,7 +171,7 @@ def finish(instance: Instance) -> None:
         raise RuntimeError("DAG files that Airflow cannot read:\n" + "\n".join(errors))
     with step("DAGs, collector, live traffic") as say:
         # The consumer first: events for a paused DAG are lost, and only the next sweep would find them.
-        for dag in ("retail_daily", "platform_health", "retail_stream", "retail_hourly"):
+        for dag in ("retail_daily", "platform_health", "retail_hourly", "alert_response", "retail_stream"):
             api.unpause(dag)
         services.start(instance, (*services.EDGE, services.HOUSEKEEPING, services.SCHEDULER))
         health.wait_ready(instance, [services.COLLECTOR], 60, say)

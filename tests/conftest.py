@@ -25,7 +25,13 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     own.end()
 
 
-WHOLE_PLATFORMS = ("tests/chaos/", "tests/e2e/", "tests/stack/test_brokers.py", "tests/stack/test_outages.py")
+WHOLE_PLATFORMS = (
+    "tests/airflow/",
+    "tests/chaos/",
+    "tests/e2e/",
+    "tests/stack/test_brokers.py",
+    "tests/stack/test_outages.py",
+)
 
 
 class ByWhatTheyStart(LoadScopeScheduling):  # type: ignore[misc]

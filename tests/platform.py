@@ -111,6 +111,7 @@ def start(home: Path, **settings: str) -> Platform:
         "MADHATTER_TAIL_S": "2",
         "PLATFORM_START": first.isoformat(),
         "MADHATTER_ACCOUNT": str(home / "account"),
+        "MADHATTER_STREAM": "off",
         **settings,
     }
     os.environ.update(own)  # Instance reads them, as it does in `make up`

@@ -1,10 +1,12 @@
 """Alerts that Airflow raises: of its own failures, one policy over every DAG, published to the topic `alerts`.
 
-A task's failure is told by `alert_failure`, the callback in policy.DEFAULT_ARGS: it runs in the worker, or in the DAG
-processor when the worker was killed. A listener would not: the scheduler calls it for a killed task, in its own loop,
-where nothing may wait for Pub/Sub. What is not told, because Pub/Sub or the DAG processor was away, is in the log, and
-platform_health finds it again (madhatter.watch): it compares what is wrong with the open alerts, and resolves those
-whose cause is over.
+A task's failure is told by `alert_failure`, the callback in policy.DEFAULT_ARGS, with its reason: it runs in the
+worker, or in the DAG processor when the worker was killed whole. When the task's process alone is killed, Airflow calls
+none: then `alert_run_failure`, the callback of the run, tells it from the DAG processor. A listener would run in the
+scheduler's own loop, where nothing may wait for Pub/Sub.
+
+What is not told, because Pub/Sub or the DAG processor was away, is in the log, and platform_health finds it again
+(madhatter.watch): it compares what is wrong with the open alerts, and resolves those whose cause is over.
 """
 
 from __future__ import annotations
@@ -86,7 +88,7 @@ def of_failure(context: Context) -> Alert:
     ti, error = context["ti"], context.get("exception")
     if isinstance(error, SliceHeld):
         return slice_held(error.slice_id, str(error), ti.log_url)
-    reason = f"{type(error).__name__}: {error}" if error else "its worker was ended from outside, or its time was over"
+    reason = f"{type(error).__name__}: {error}" if error else "its log ends without a reason: it was ended from outside"
     runbook = on_failure(context["dag"].doc_md or "")
     return task_failed(ti.dag_id, ti.task_id, ti.run_id, reason, ti.log_url, runbook)
 
@@ -94,6 +96,14 @@ def of_failure(context: Context) -> Alert:
 def alert_failure(context: Context) -> None:
     """Raises the alert of a task that has failed for good. Called by Airflow."""
     publish(of_failure(context))
+
+
+def alert_run_failure(context: Context) -> None:
+    """Raises the alert of the task that made a run fail, which as a rule is told already. Called by Airflow."""
+    ti = context.get("ti")
+    # Whether an audit failed or its slice is held, only its own callback knows, and the ledger.
+    if ti is not None and ti.task_id.split(".")[-1] != "audit":
+        publish(of_failure(context))
 
 
 def publish(alert: Alert) -> bool:

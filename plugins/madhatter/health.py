@@ -44,7 +44,7 @@ class MeasurePlatform(BaseOperator):
             add(session, "store_free_share", store_free(settings().store))
             rows = session.rows(
                 "select metric_name, measured_of, measured from ops.metric "
-                "where measured_ts > dateadd(minute, :pause_min, sysdate()) "
+                "where measured_ts > dateadd(minute, :pause_min, sysdate()) and measured is not null "
                 "qualify row_number() over (partition by metric_name, measured_of order by measured_ts desc) = 1",
                 pause_min=-CORE_EVERY_MIN,
             )

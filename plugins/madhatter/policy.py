@@ -28,6 +28,13 @@ def alert_failure(context: Context) -> None:
     alerts.alert_failure(context)
 
 
+def alert_run_failure(context: Context) -> None:
+    """The same when a run has failed, for a task whose process was killed."""
+    from madhatter import alerts
+
+    alerts.alert_run_failure(context)
+
+
 # Without them the shop has no figures: a failure is an incident.
 CRITICAL_DAGS = {"retail_hourly", "retail_daily", "retail_stream"}
 # Their runs go on for as long as all is well.
@@ -48,7 +55,12 @@ DEFAULT_ARGS: dict[str, Any] = {
 
 def page(docstring: str | None) -> dict[str, Any]:
     """`doc_md` and `description` of a DAG from its file's docstring: the first line is the description; a paragraph
-    that starts with a label and two blanks (`Reads   ...`) shows the label in bold."""
+    that starts with a label and two blanks (`Reads   ...`) shows the label in bold. Beside it what DEFAULT_ARGS cannot
+    say: who is told when a run fails."""
     text = (docstring or "").strip()
     labelled = re.sub(r"^(\S(?:.*?\S)?)  +", r"\n**\1** ", text, flags=re.MULTILINE)
-    return {"doc_md": labelled, "description": text.splitlines()[0]}
+    return {
+        "doc_md": labelled,
+        "description": text.splitlines()[0],
+        "on_failure_callback": alert_run_failure,
+    }

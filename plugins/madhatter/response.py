@@ -45,8 +45,8 @@ class AlertPublished(BaseEventTrigger):
                 while True:
                     received = await _pull(client, path)
                     pause_s = 1.0
-                    if ids := [alert_id for one in received if (alert_id := _to_respond(one.message.data))]:
-                        yield TriggerEvent({"alerts": ids})  # type: ignore[no-untyped-call]
+                    if ids := {alert_id for one in received if (alert_id := _to_respond(one.message.data))}:
+                        yield TriggerEvent({"alerts": sorted(ids)})  # type: ignore[no-untyped-call]
                     if received:
                         await client.acknowledge(subscription=path, ack_ids=[one.ack_id for one in received])
                         await asyncio.sleep(1)  # a burst of alerts is one run

@@ -22,7 +22,7 @@ from tests.functions.running import Live
 from tests.stand_ins import Snowflake
 
 DEADLINE_S = 240
-DAGS = ("alert_response", "platform_health", "retail_stream")
+DAGS = ("alert_response", "retail_stream")
 T = TypeVar("T")
 
 
@@ -37,8 +37,8 @@ def until(look: Callable[[], T], what: str) -> T:
 
 @dataclass
 class SmallAirflow:
-    """folder: its state. The DAGs are those of the platform that need no broker, and the tests' own; all are paused
-    until a test wants them, but for `fails`."""
+    """folder: its state. The DAGs are those of the platform that need no broker, paused until a test wants them, and
+    the tests' own."""
 
     folder: Path
     snowflake: Snowflake
@@ -56,7 +56,7 @@ class SmallAirflow:
         dags, templates = self.folder / "dags", self.folder / "templates"
         for folder in (dags, templates):
             folder.mkdir()
-        for file in (*(ROOT / "dags" / f"{name}.py" for name in DAGS), Path(__file__).parent / "dags" / "fails.py"):
+        for file in (*(ROOT / "dags" / f"{name}.py" for name in DAGS), *(Path(__file__).parent / "dags").glob("*.py")):
             shutil.copy(file, dags)
         shutil.copy(TEMPLATES / "live.json", templates)
         store = self.folder / "store"

@@ -18,25 +18,10 @@ def row(airflow: SmallAirflow) -> dict[str, Any]:
     return found[0] if found else {"state": "none"}
 
 
-def watch(airflow: SmallAirflow, run_id: str) -> None:
-    """One run of platform_health's watch."""
-    until(lambda: airflow.api.trigger_once("platform_health", run_id), "platform_health is known")
-    airflow.api.unpause("platform_health")
-    until(
-        lambda: [
-            task
-            for task in airflow.api.tasks("platform_health", run_id)
-            if (task["task_id"], task["state"]) == ("watch", "success")
-        ],
-        "the watch has looked",
-    )
-    airflow.api.pause("platform_health")
-
-
 def resolve(airflow: SmallAirflow, name: str) -> None:
     """The task succeeds, and the watch sees it."""
     assert airflow.run("fails", f"{name}-mended", how="succeed") == "success"
-    watch(airflow, name)
+    assert airflow.run("watches", name) == "success"
     until(lambda: row(airflow)["state"] == "resolved", "the alert is over")
 
 
@@ -64,9 +49,17 @@ def test_task_whose_processes_are_killed_is_told(airflow: SmallAirflow, how: str
 def test_failure_that_nobody_told_is_found_by_the_watch(airflow: SmallAirflow) -> None:
     airflow.live.pubsub.end()
     assert airflow.run("fails", "untold", how="raise") == "failed"
-    assert row(airflow)["state"] != "open"
+    logs = airflow.instance.airflow_home / "logs"
+    until(
+        lambda: all(
+            any("this alert is not told now" in file.read_text() for file in logs.glob(pattern))
+            for pattern in ("dag_id=fails/run_id=untold/**/*.log", "dag_processor/**/fails.py.log")
+        ),
+        "neither the task nor the DAG processor could tell it",
+    )
     airflow.live.pubsub.start()
-    watch(airflow, "after-untold")
+    assert row(airflow)["state"] != "open"
+    assert airflow.run("watches", "after-untold") == "success"
     until(lambda: row(airflow)["state"] == "open", "the failure is told")
     assert "found by platform_health" in row(airflow)["reasons"]
     resolve(airflow, "untold")

@@ -48,7 +48,7 @@ def test_alert_that_is_published_holds_the_order_once(airflow: SmallAirflow) -> 
     assert one["handled_by"].startswith("alert_response ")
 
 
-def test_alert_whose_message_never_came_is_handled_by_platform_health(airflow: SmallAirflow) -> None:
+def test_alert_whose_message_never_came_is_handled_by_the_watch(airflow: SmallAirflow) -> None:
     own = fraud("LOST")
     airflow.sql(
         "insert into ops.alert (alert_id, source, kind, severity, subject, title, reasons, action, state, details, "
@@ -57,12 +57,10 @@ def test_alert_whose_message_never_came_is_handled_by_platform_health(airflow: S
         id=own.alert_id,
         details=json.dumps(own.details),
     )
-    airflow.api.unpause("platform_health")
-    until(lambda: airflow.api.trigger_once("platform_health", "sweep"), "platform_health is known")
-    until(lambda: "LOST" in held(airflow), "the order is held")
-    airflow.api.pause("platform_health")
+    assert airflow.run("watches", "sweep") == "success"
+    assert "LOST" in held(airflow)
     (one,) = airflow.sql("select handled_by from ops.alert where subject = 'order:LOST'")
-    assert one["handled_by"].startswith("platform_health ")
+    assert one["handled_by"].startswith("watches sweep ")
 
 
 def test_triggerer_and_pubsub_that_are_killed_lose_no_alert(airflow: SmallAirflow) -> None:

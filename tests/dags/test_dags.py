@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from copy import deepcopy
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,9 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, ParamValidationError
 
 from local.instance import ROOT, inherited
+from madhatter import alerts, policy, watch
+from madhatter.audit import SliceHeld
+from madhatter.settings import settings
 
 FILES = sorted((ROOT / "dags").glob("*.py"))
 LIMIT_S = 0.1
@@ -96,6 +100,53 @@ def test_every_task_has_an_owner_retries_and_a_time_limit(dags: dict[str, DAG], 
         assert found.retries >= 1, task.task_id
         assert found.max_retry_delay <= timedelta(minutes=1), f"{task.task_id} sleeps on when all is well again"
         assert found.execution_timeout is not None, task.task_id
+
+
+@pytest.mark.parametrize("name", [file.stem for file in FILES])
+def test_failure_of_every_task_is_told_with_the_runbook_line_of_its_dag(dags: dict[str, DAG], name: str) -> None:
+    line = alerts.on_failure(dags[name].doc_md or "")
+    assert line == watch.runbook(ROOT / "dags" / f"{name}.py")
+    assert line.endswith(".")
+    for task in dags[name].tasks:
+        found: Any = task
+        assert list(found.on_failure_callback) == [policy.alert_failure], task.task_id
+    assert dags[name].on_failure_callback == policy.alert_run_failure
+    context: Any = {
+        "dag": dags[name],
+        "ti": SimpleNamespace(dag_id=name, task_id="own", run_id="run", log_url="http://log"),
+        "exception": ValueError("offset 17 is gone"),
+    }
+    alert = alerts.of_failure(context)
+    assert (alert.kind, alert.subject) == ("task_failed", f"dag:{name}/own")
+    assert alert.reasons == ["ValueError: offset 17 is gone"]
+    assert alert.details["runbook"] == line
+
+
+def test_held_slice_is_told_as_such_and_not_as_a_failed_task(dags: dict[str, DAG]) -> None:
+    context: Any = {
+        "dag": dags["retail_hourly"],
+        "ti": SimpleNamespace(dag_id="retail_hourly", task_id="audit", run_id="run", log_url="http://log"),
+        "exception": SliceHeld("hour-20261123t100000", "load is held"),
+    }
+    alert = alerts.of_failure(context)
+    assert (alert.kind, alert.subject) == ("slice_held", "slice:hour-20261123t100000")
+
+
+def test_stream_is_kept_without_a_pause_unless_it_is_off(
+    dags: dict[str, DAG], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream: Any = dags["retail_stream"]
+    assert type(stream.timetable).__name__ == "ContinuousTimetable"
+    assert stream.max_consecutive_failed_dag_runs == 1
+    assert stream.start_date < datetime.now(UTC), "without it there is no second run"
+    monkeypatch.setenv("MADHATTER_STORE", "file:///nowhere")
+    monkeypatch.setenv("MADHATTER_STREAM", "off")
+    settings.cache_clear()
+    shutil.copy(ROOT / "dags" / "retail_stream.py", tmp_path)
+    bag = DagBag(tmp_path, bundle_name="dags-folder")
+    settings.cache_clear()
+    off: Any = bag.dags["retail_stream"]
+    assert type(off.timetable).__name__ == "NullTimetable"
 
 
 @pytest.mark.parametrize("name", [file.stem for file in FILES])
