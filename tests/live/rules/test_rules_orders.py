@@ -150,6 +150,28 @@ def test_job_that_begins_anew_its_horizon_earlier_finds_the_same(
 
 
 @pytest.mark.parametrize("rule", RULES)
+def test_new_start_knows_the_first_order_of_the_longest_window(rule: type[WindowRule]) -> None:
+    # The first ones were ahead of their time by as much as is accepted, the last one is as late as is accepted.
+    last_s = rule.WINDOW_S - 1
+    paid = (PaymentRow("card", "declined", 1_000, CARDS[0], "France"),)
+    times = [(0, -300, "return"), (0, -300, "sale"), (0, -300, "sale"), (last_s, last_s + 60, "sale")]
+    rows = [
+        order(
+            number,
+            When(START_MS + event_s * 1000, START_MS + arrival_s * 1000, None),
+            order_type=order_type,
+            customer_id="new",
+            country="Brazil" if event_s else "France",
+            payments=paid,
+        )
+        for number, (event_s, arrival_s, order_type) in enumerate(times)
+    ]
+    found = play(rule, SNAPSHOT, [rows])
+    assert "order:3" in {each.event_id for each in found}
+    check_new_start(rule, SNAPSHOT, [rows], rows[-1].arrival_ms)
+
+
+@pytest.mark.parametrize("rule", RULES)
 def test_nothing_is_left_of_orders_that_no_order_to_come_can_have_in_its_window(rule: type[WindowRule]) -> None:
     state = rule(SNAPSHOT)
     row = at(1, 0, customer_id="new", payments=(PaymentRow("card", "declined", 1_000, CARDS[0], None),))

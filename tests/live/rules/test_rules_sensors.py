@@ -84,6 +84,15 @@ def test_job_that_begins_anew_its_horizon_earlier_finds_the_same(partitions: Par
     check_new_start(Sensors, None, partitions, START_MS + start_s * 1000)
 
 
+def test_new_start_knows_of_the_episode_before_it() -> None:
+    stuck = LIMITS.stuck_in_a_row
+    values = [20.3] * stuck + [20.0, 20.1] * (LIMITS.episode_s // 120 - 2) + [40.0, 40.1, 40.2]
+    (only,) = (each for each in play(Sensors, None, [series(values)]) if each.kind == "sensor_out_of_range")
+    assert only.features["problem"] == "stuck"
+    for minute in range(len(values)):
+        check_new_start(Sensors, None, [series(values)], START_MS + minute * 60_000)
+
+
 def test_third_reading_out_of_range_is_found_and_the_episode_ends_after_a_while() -> None:
     good = [20.0, 20.1] * LIMITS.episode_s
     quiet = LIMITS.episode_s // 60
