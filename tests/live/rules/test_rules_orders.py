@@ -239,6 +239,13 @@ def test_refusals_of_all_customers_are_one_signal_an_episode() -> None:
     ]
 
 
+def test_refusals_of_one_payer_say_nothing_about_the_platform() -> None:
+    rows = [row for minute in range(9) for row in payments(minute, 30, 15)]
+    thief = [row._replace(customer_id="N1") if row.payments[0].outcome == "declined" else row for row in rows]
+    assert play(PlatformPayments, None, [rows])
+    assert not play(PlatformPayments, None, [thief])
+
+
 def test_refusals_of_few_say_nothing_about_the_platform() -> None:
     assert not play(PlatformPayments, None, [[row for minute in range(9) for row in payments(minute, 3, 3)]])
 
