@@ -138,6 +138,23 @@ sides as (
     where date_trunc('hour', minute_ts) in (select hours.event_hour from hours)
 ),
 
+keyed as (
+    select
+        is_live,
+        minute_ts,
+        country,
+        channel,
+        sum(units) as units,
+        sum(net_sales) as net_sales,
+        sum(orders) as orders,
+        sum(refunds) as refunds,
+        sum(sessions) as sessions,
+        sum(views) as views,
+        sum(carts) as carts
+    from sides
+    group by is_live, minute_ts, country, channel
+),
+
 final_minutes as (
     select minute_ts
     from (
@@ -165,23 +182,23 @@ measures as (
 
 measured as (
     select
-        date_trunc('hour', sides.minute_ts) as event_hour,
+        date_trunc('hour', keyed.minute_ts) as event_hour,
         measures.what,
-        sides.minute_ts,
-        sides.country,
-        sides.channel,
-        sides.is_live,
+        keyed.minute_ts,
+        keyed.country,
+        keyed.channel,
+        keyed.is_live,
         case measures.what
-            when 'units' then sides.units
-            when 'net_sales' then sides.net_sales
-            when 'orders' then sides.orders
-            when 'refunds' then sides.refunds
-            when 'sessions' then sides.sessions
-            when 'views' then sides.views
-            when 'carts' then sides.carts
+            when 'units' then keyed.units
+            when 'net_sales' then keyed.net_sales
+            when 'orders' then keyed.orders
+            when 'refunds' then keyed.refunds
+            when 'sessions' then keyed.sessions
+            when 'views' then keyed.views
+            when 'carts' then keyed.carts
         end as amount
-    from sides
-    inner join final_minutes on sides.minute_ts = final_minutes.minute_ts
+    from keyed
+    inner join final_minutes on keyed.minute_ts = final_minutes.minute_ts
     cross join measures
 ),
 
@@ -209,7 +226,7 @@ compared as (
 
 core_minutes as (
     select distinct minute_ts
-    from sides
+    from keyed
     where not is_live and orders + refunds + sessions + views + carts > 0
 ),
 
