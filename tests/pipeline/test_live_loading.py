@@ -169,6 +169,15 @@ def test_batch_is_noted_with_what_the_job_counted(chain: Chain, loader: Warehous
     assert row["loaded_ts"] is not None
 
 
+def test_final_minute_is_above_every_other(chain: Chain, loader: Warehouse) -> None:
+    """The streaming job gives final minutes versions from 2^62 on."""
+    final = minutes.write(chain.store, "final", 2**62 + 5, [sales(MINUTE, "France", 4, is_final=True)])
+    behind = minutes.write(chain.store, "behind", 10**15, [sales(MINUTE, "France", 3)])
+    deliver(loader, chain.store, final, behind)
+    (row,) = chain.warehouse.rows("select units, version, is_final from live.sales_minute")
+    assert row == {"units": 4, "version": 2**62 + 5, "is_final": True}
+
+
 def test_batch_without_rows_is_noted_too(chain: Chain, loader: Warehouse) -> None:
     empty = minutes.write(chain.store, "b0", 0, [], minutes=None, newest_arrival_ts=None)
     deliver(loader, chain.store, empty)

@@ -18,6 +18,7 @@ from include.sql import bound, statements
 
 _SAFE_PATH = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]*(/[A-Za-z0-9_=-][A-Za-z0-9._=-]*)*\.parquet")
 Count = Annotated[int, Meta(ge=0, lt=10**18)]
+Version = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Moment = Annotated[datetime, Meta(tz=True)]
 
 
@@ -33,7 +34,7 @@ class Notice(Struct, frozen=True):
     batch_id: Annotated[str, Meta(min_length=1, max_length=64)]
     uri: Annotated[str, Meta(max_length=1024)]
     rows: Count
-    version: Count
+    version: Version
     minutes: tuple[Moment, Moment] | None
     final_until: Moment | None
     events: Count

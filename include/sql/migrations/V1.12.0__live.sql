@@ -16,11 +16,11 @@ create table if not exists staging.live_minute (
     views number(18, 0),
     carts number(18, 0),
     is_final boolean,
-    version number(18, 0)
+    version number(19, 0)
 );
 
--- Grain: one row per minute, country, category and channel. version: the newest that was loaded. is_final: no event
--- that live counts is still to come.
+-- Grain: one row per minute, country, category and channel. version: the newest that was loaded, of final minutes above
+-- 2^62. is_final: no event that live counts is still to come.
 create table if not exists live.sales_minute (
     minute_ts timestamp_ntz,
     country varchar(64),
@@ -28,7 +28,7 @@ create table if not exists live.sales_minute (
     channel varchar(16),
     units number(18, 0),
     net_sales number(18, 4),
-    version number(18, 0),
+    version number(19, 0),
     is_final boolean
 )
 cluster by (to_date(minute_ts));
@@ -43,7 +43,7 @@ create table if not exists live.activity_minute (
     sessions number(18, 0),
     views number(18, 0),
     carts number(18, 0),
-    version number(18, 0),
+    version number(19, 0),
     is_final boolean
 )
 cluster by (to_date(minute_ts));
@@ -52,7 +52,7 @@ cluster by (to_date(minute_ts));
 -- what the job counted, left out and refused since the batch before. newest_arrival_ts: of the events in it.
 create table if not exists live.batch (
     batch_id varchar(64),
-    version number(18, 0),
+    version number(19, 0),
     first_minute timestamp_ntz,
     last_minute timestamp_ntz,
     final_until timestamp_ntz,
