@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,9 +53,19 @@ def test_quiet_platform_has_no_drops() -> None:
     assert not found(minutes([4] * 40 + [0] * 10, orders=2))
 
 
-def test_minutes_that_are_missing_had_nothing() -> None:
+def test_minutes_that_stay_missing_had_nothing() -> None:
     rows = minutes([1000] * 60)
     assert [each.event_id for each in found(rows[:40] + rows[45:])] == [at(41)]
+
+
+@given(
+    views=st.lists(st.sampled_from([0, 300, 1000]), min_size=40, max_size=60), random=st.randoms(use_true_random=False)
+)
+def test_minutes_that_overtake_one_another_change_nothing(views: list[int], random: Random) -> None:
+    rows = minutes(views)
+    late = sorted(rows[1:], key=lambda row: row.minute_ms + random.randrange(4 * 60_000))
+    rule = Drop(None)
+    assert content(each for row in [rows[0], *late] for each in rule.observe("platform", row)) == content(found(rows))
 
 
 def test_first_half_hour_of_a_platform_says_nothing() -> None:
