@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SOURCE = "airflow"
-Kind = Literal["task_failed", "slice_held", "deadline_missed", "queue_long"]
+Kind = Literal["task_failed", "slice_held", "deadline_missed", "queue_long", "live_is_off"]
 _ON_FAILURE = re.compile(r"^(?:\*\*)?On failure(?:\*\*)?\s+(.+?)(?:\n\s*\n|\Z)", re.DOTALL | re.MULTILINE)
 _INDEX = re.compile(r"_\d+$")
 _MOST = 1000  # characters of a reason
@@ -78,6 +78,19 @@ def slice_held(slice_id: str, reason: str, log_link: str = "") -> Alert:
         False,
         log=log_link,
         runbook="docs/runbook.md, Slice held: mend the cause and clear the run from `plan`, or trigger force_publish.",
+    )
+
+
+def live_is_off(hour: datetime, reasons: list[str], log_link: str) -> Alert:
+    """The alert of an hour whose minutes were shown wrong, or not at all, until it was published."""
+    return make(
+        "live_is_off",
+        f"hour:{hour:%Y-%m-%dT%H}",
+        f"what live showed of {hour:%Y-%m-%d %H}h was not what core has",
+        reasons,
+        False,
+        log=log_link,
+        runbook="docs/how-to/live-tables.md, how live is checked",
     )
 
 

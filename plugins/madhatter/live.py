@@ -17,15 +17,15 @@ REACH = timedelta(days=1)  # an hour that nobody has compared by then never is
 
 
 class CheckLive(BaseOperator):
-    """Compares live with core, for `due` hours; returns what is off by more than LIMIT, as `check_hour` does. Skipped
-    where there is no such hour.
+    """Compares live with core, for `due` hours; returns what is off by more than LIMIT, as `check_hour` does, and raises
+    an alert for each such hour. Skipped where there is no hour to compare.
 
     The hour is published whatever comes of this: what goes wrong is logged, and the hour compared after the next."""
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         from airflow.sdk.exceptions import AirflowSkipException
 
-        from madhatter import warehouse
+        from madhatter import alerts, warehouse
 
         try:
             with warehouse.session(context) as session:
@@ -37,8 +37,10 @@ class CheckLive(BaseOperator):
         if not hours:
             raise AirflowSkipException("there is no hour that live and core both have whole and nobody has compared")
         self.log.info("compared live with core: %s", ", ".join(hours))
-        for one in found:
-            self.log.warning("%s", words(one))
+        for hour in sorted({one["event_hour"] for one in found}):
+            reasons = [words(one) for one in found if one["event_hour"] == hour]
+            self.log.warning("%s", "; ".join(reasons))
+            alerts.publish(alerts.live_is_off(hour, reasons, context["ti"].log_url))
         return [{**one, "event_hour": one["event_hour"].isoformat()} for one in found]
 
 
