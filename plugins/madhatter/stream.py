@@ -140,6 +140,7 @@ class KeepStream(LaunchPipeline):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(template=NAME, job_name=NAME, parameters={}, poll_s=POLL_S, **kwargs)
+        self._taken = ""  # a snapshot for the next launch
 
     def execute(self, context: Context) -> dict[str, str]:
         from include import storage
@@ -160,7 +161,7 @@ class KeepStream(LaunchPipeline):
                 raise AirflowFailException(self._gave_up(step.job.job_id, step.failures))
             if step.kind == "pause":
                 assert step.until is not None
-                self._pause(step.until, step.failures)
+                self._pause(context, step.until, step.failures)
             elif step.kind == "launch":
                 job_id = self._launch(hook, context, fixed, version)
                 if job_id is not None:
@@ -212,7 +213,7 @@ class KeepStream(LaunchPipeline):
 
     def _launch(self, hook: DataflowHook, context: Context, fixed: dict[str, str], version: str) -> str | None:
         """Launches the job and returns its id; None when one is active that was not listed yet."""
-        self.parameters = {**fixed, "snapshot": self._snapshot(context)}
+        self.parameters = {**fixed, "snapshot": self._taken or self._snapshot(context)}
         self.labels = {VERSION: version}
         job = self._submit(hook)
         return None if job is None else str(job["id"])
@@ -273,12 +274,13 @@ class KeepStream(LaunchPipeline):
                 raise
             self.log.info("job %s is not to be cancelled: %s", job_id, error.reason)
 
-    def _pause(self, until: datetime, failures: int) -> None:
-        """A short one in the worker, a long one in the triggerer."""
+    def _pause(self, context: Context, until: datetime, failures: int) -> None:
+        """A short one in the worker, where the snapshot is taken meanwhile; a long one in the triggerer."""
         left_s = (until - datetime.now(UTC)).total_seconds()
         self.log.warning("%s jobs %s have failed in a row: the next one in %.0f s", failures, NAME, max(0, left_s))
         if left_s <= SHORT_PAUSE_S:
-            time.sleep(max(0, left_s))
+            self._taken = self._snapshot(context)
+            time.sleep(max(0, (until - datetime.now(UTC)).total_seconds()))
             return
         from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 
