@@ -17,8 +17,8 @@ REACH = timedelta(days=1)  # an hour that nobody has compared by then never is
 
 
 class CheckLive(BaseOperator):
-    """Compares live with core, for `due` hours; returns what is off by more than LIMIT, as `check_hour` does, and raises
-    an alert for each such hour. Skipped where there is no hour to compare.
+    """Compares live with core, for `due` hours; returns what is off by more than LIMIT, as `check_hour` does, and
+    raises an alert for each such hour. Skipped where there is no hour to compare.
 
     The hour is published whatever comes of this: what goes wrong is logged, and the hour compared after the next."""
 
