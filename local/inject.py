@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from include.beam.rules import thresholds
+from include.beam.rules.rule import LATENESS_MS
 from local import table
 from local.instance import Instance
 from local.warehouse import query
 
 PATIENCE_S = 60.0
 LOOK_S = 0.25
-STARTED_S = 15  # until a job that was just launched reads its topics
+COUNTED_S = 120  # the stream is there when it has counted something so lately
 
 
 class NothingToInject(RuntimeError):
@@ -28,12 +30,13 @@ class NothingToInject(RuntimeError):
 @dataclass
 class Injection:
     """events: (topic, event) in the order in which they are sent. signals, done: the topic on which its signal comes,
-    and the table in which it ends. undo: what is sent once all is over."""
+    and the table in which it ends. undo: what is sent once all is over. due_s: when its signal is due after that."""
 
     events: list[tuple[str, dict[str, Any]]]
     signals: str
     done: str
     undo: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    due_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -46,15 +49,18 @@ class Hop:
 
 
 def inject(instance: Instance, kind: str) -> int:
-    """Sends the events and watches. Prints the hops; returns 1 when one is missing after PATIENCE_S."""
+    """Sends the events and watches. Prints the hops; returns 1 when one is missing PATIENCE_S after it was due."""
     if kind not in KINDS:
         print(f"K={kind}: give one of {', '.join(KINDS)}, as in make signal K=fraud")
         return 2
     try:
+        _check_stream(instance)
         made = KINDS[kind](instance)
     except NothingToInject as error:
         print(error)
         return 1
+    if made.due_s:
+        print(f"The signal is due in {made.due_s / 60:.0f} minutes. Ctrl-C ends the watching only.", flush=True)
     watch = Watch(instance, made)
     try:
         watch.begin()
@@ -65,9 +71,20 @@ def inject(instance: Instance, kind: str) -> int:
             _produce(instance, made.undo)
     print(table.text(["hop", "after s", "what"], [[hop.name, f"{hop.at_s:.2f}", hop.what] for hop in hops]))
     if missing:
-        print(f"Not within {PATIENCE_S:.0f} s: {missing}. See docs/runbook.md (a signal that gets stuck)")
+        print(f"Not within {made.due_s + PATIENCE_S:.0f} s: {missing}. See docs/runbook.md, A signal that gets stuck")
         return 1
     return 0
+
+
+def _check_stream(instance: Instance) -> None:
+    """Raises NothingToInject where no streaming job counts what comes."""
+    (row,) = query(instance, "select datediff(second, max(loaded_ts), sysdate()) as age_s from live.batch")
+    if row["age_s"] is None or row["age_s"] > COUNTED_S:
+        since = "yet" if row["age_s"] is None else f"for {row['age_s']} s"
+        raise NothingToInject(
+            f"the stream has counted nothing {since}: it begins a minute or two after `make up`, with live traffic. "
+            "Else see the DAG retail_stream"
+        )
 
 
 def _produce(instance: Instance, events: list[tuple[str, dict[str, Any]]]) -> float:
@@ -111,7 +128,7 @@ class Watch:
     def follow(self, sent: float) -> tuple[list[Hop], str]:
         """The hops, and the first one that is missing in the end."""
         self.hops = [Hop("produced", 0.0, f"{len(self.ids)} events to {self.made.events[0][0]}")]
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + self.made.due_s + PATIENCE_S
         signal = self._until(deadline, self._signal)
         if signal is None:
             return self.hops, f"a signal on {self.made.signals}"
@@ -120,7 +137,7 @@ class Watch:
             offer = self._until(deadline, lambda: self._row("ops.offer", "signal_id", signal["signal_id"]))
             if offer is None:
                 return self.hops, "the function personal_offer"
-            self._hop(sent, "function", offer["decided_ts"], str(offer["outcome"]))
+            self._hop(sent, "function", offer["offered_ts"], f"personal_offer: {offer['product_id']}")
             return self.hops, ""
         alert = self._until(deadline, lambda: self._row("ops.alert", "trace_id", signal["trace_id"]))
         if alert is None:
@@ -247,12 +264,12 @@ def sensor(instance: Instance) -> Injection:  # noqa: ARG001
 
 
 def cart(instance: Instance) -> Injection:
-    """A phone comes back online: half an hour ago its owner put a product into the cart and left."""
+    """Somebody puts a product into the cart and leaves: it counts as left half an hour later."""
     rows = query(
         instance,
         "select customer_id from core.customer where is_current and not is_deleted and accepts_marketing limit 1",
     )
-    mark, then = uuid.uuid4().hex[:12], datetime.now(UTC) - timedelta(minutes=30, seconds=10)
+    mark, then = uuid.uuid4().hex[:12], datetime.now(UTC) - timedelta(seconds=2)
     product = query(instance, "select product_id from marts.product_affinity order by lift desc limit 1")
     if not rows or not product:
         raise NothingToInject("no customer or no product affinity is known yet: start with the history")
@@ -267,7 +284,10 @@ def cart(instance: Instance) -> Injection:
     }
     acts = ("product_view", "add_to_cart")
     sent = [_event("mobile", then + timedelta(seconds=n), interaction_type=act, **fields) for n, act in enumerate(acts)]
-    return Injection([("mobile.interactions", event) for event in sent], "signals.cart", "ops.offer")
+    events = [("mobile.interactions", event) for event in sent]
+    return Injection(
+        events, "signals.cart", "ops.offer", due_s=thresholds.read().cart_left.after_s + LATENESS_MS / 1000
+    )
 
 
 KINDS: dict[str, Callable[[Instance], Injection]] = {"fraud": fraud, "stock": stock, "sensor": sensor, "cart": cart}
