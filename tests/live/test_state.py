@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 
-from include.beam.live_parse import DeadLetter
+from include.beam.live_reasons import DeadLetter
 from include.beam.live_rules import ROWS, TIME, Shard, of_minute
 from include.beam.live_state import held
 from include.beam.rules.rows import MinuteRow, OrderRow
