@@ -7,7 +7,6 @@ than a minute after it happened it is late to the stream, and only the hour has 
 from __future__ import annotations
 
 import logging
-import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
@@ -22,8 +21,9 @@ from apache_beam.utils.timestamp import MAX_TIMESTAMP
 from msgspec import Struct
 
 from include import references
-from include.beam import cards, snapshot
+from include.beam import snapshot
 from include.beam.live_log import Batch
+from include.beam.live_reasons import DeadLetter, Rejected, reason, told
 from include.beam.rules.rows import InteractionRow, MovementRow, OrderRow, PaymentRow, ReadingRow
 from include.beam.rules.rule import LATENESS_MS, Rule
 from include.contracts.contract import generated
@@ -67,19 +67,6 @@ class Counted(Struct, array_like=True, gc=False):
     newest_ms: int
     visits: list[Visit]
     trades: list[Trade]
-
-
-class DeadLetter(Struct):
-    """A message on which the job's own code fails: told, so that it can be looked up in the log. No payload."""
-
-    topic: str
-    partition: int
-    offset: int
-    reason: str
-
-
-class Rejected(Exception):
-    """A message that does not count; its words are few, so that they can be counted by."""
 
 
 SHARDS = 4  # of the rules' state; each is worked on by one thread at a time
@@ -283,27 +270,6 @@ class ParseBatch(beam.DoFn):  # type: ignore[misc]
         for number, rows in enumerate(self.rows):
             if rows:
                 yield GlobalWindows.windowed_value((number, encode(rows)), self.earliest)
-
-
-def reason(value: bytes, error: Exception) -> str:
-    """Why a message is rejected, in words without its content, so that like ones can be counted together."""
-    if isinstance(error, Rejected):
-        return str(error)
-    if not value:
-        return "empty message"
-    if isinstance(error, UnicodeDecodeError):
-        return "not UTF-8"
-    if isinstance(error, RecursionError):
-        return "nested too deep"
-    if not isinstance(error, msgspec.ValidationError):
-        return "not JSON"
-    text = re.sub(r"\[\d+\]", "[]", str(error)).replace(" - at `$.", " at `")
-    return re.sub(r"(value|field) ('.*'|`.*?`)(?= at |$)", r"\1", text, flags=re.DOTALL)[:160]
-
-
-def told(error: Exception) -> str:
-    """An exception in words short enough for a notice, without card numbers."""
-    return cards.mask_text(f"{type(error).__name__}: {error}"[:300])
 
 
 def _mills(price: Decimal) -> int:

@@ -16,7 +16,7 @@ from apache_beam.transforms.userstate import TimerSpec, on_timer
 
 from include import signals
 from include.beam import snapshot
-from include.beam.live_parse import DeadLetter, told
+from include.beam.live_reasons import DeadLetter, told
 from include.beam.live_state import held, log_spec, version_spec
 from include.beam.rules.rows import MinuteRow
 from include.beam.rules.rule import Found, Rule

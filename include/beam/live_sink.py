@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from include import signals, storage
 from include.beam.live_minutes import Outcome, Row
-from include.beam.live_parse import DeadLetter
+from include.beam.live_reasons import DeadLetter
 
 NOTICES, LETTERS = "live.batches", "live.dead_letters"
 PATIENCE_S = 120  # for Pub/Sub; what it has not taken then fails the bundle

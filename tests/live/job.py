@@ -13,10 +13,8 @@ import psutil
 from google.cloud import pubsub_v1  # type: ignore[attr-defined]
 
 from include import signals
-from include.beam.live import TOPICS
 from include.beam.live_sink import LETTERS, NOTICES
 from local import prism
-from madhatter import kafka
 from tests.stand_ins import Broker, Process, PubSub
 
 PROJECT = "madhatter"
@@ -30,7 +28,6 @@ class Live(Process):
     broker: Broker | None = None
     pubsub: PubSub | None = None
     snapshot: str | None = None
-    started_once: bool = field(default=False)
 
     @property
     def store(self) -> Path:
@@ -100,12 +97,6 @@ class Told:
     def signals(self) -> list[dict[str, Any]]:
         """All signals so far."""
         return [signal for topic in sorted(set(signals.TOPICS.values())) for signal in self.of(topic)]
-
-
-def create_topics(broker: Broker) -> None:
-    """The topics that the job reads."""
-    kafka.create_topics(broker.admin, TOPICS)
-    broker.wait_for_leaders(*TOPICS)
 
 
 def is_prism_there() -> bool:

@@ -11,7 +11,8 @@ import pytest
 
 from include.beam import live_parse
 from include.beam.live_log import Batch
-from include.beam.live_parse import DeadLetter, TopicParser
+from include.beam.live_parse import TopicParser
+from include.beam.live_reasons import DeadLetter
 from include.beam.rules.rows import MovementRow, OrderRow
 from include.beam.rules.rule import Found, Rule
 

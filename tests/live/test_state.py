@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
 
-from include.beam.live_parse import DeadLetter
+from include.beam.live_reasons import DeadLetter
 from include.beam.live_rules import ROWS, TIME, Shard, of_minute
 from include.beam.live_state import held
 from include.beam.rules.rows import MinuteRow, OrderRow
@@ -102,7 +102,8 @@ def test_bundle_that_was_not_committed_is_not_remembered() -> None:
 class Fussy(Rule):
     """Finds every order but one, on which it fails; keeps their number."""
 
-    NAME, KINDS, ROW, HORIZON_S = "fussy", ("order_velocity",), OrderRow, 60
+    NAME, KINDS, HORIZON_S = "fussy", ("order_velocity",), 60
+    ROW: ClassVar[type] = OrderRow
 
     def __init__(self, snapshot: Any) -> None:
         super().__init__(snapshot)
