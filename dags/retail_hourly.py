@@ -3,7 +3,7 @@
 Reads   topics in include/contracts, by offset; the ledger `ops.slice` says which are next.
 Writes  core.*, the marts of include/sql/marts/hour, ops.dead_letter, `ops.slice` committed; asset `sales_hour`
         (partition = hour), which `retail_daily` rolls up; asset `correction` (partition = day) for late events of a
-        rolled up day.
+        rolled up day; `ops.live_check`, how right live was.
 
 On failure  retries re-attach to the running Dataflow job. Nothing is visible before `publish` commits, so clearing from
             `plan` is always safe: the slice keeps its offsets and is computed again. A held slice (`audit` failed)
@@ -19,6 +19,7 @@ from madhatter.audit import AuditLoad
 from madhatter.closed import HourClosedSensor
 from madhatter.dataflow import TransformLoad
 from madhatter.days import AnnounceCorrections
+from madhatter.live import CheckLive
 from madhatter.planning import PlanSlice
 from madhatter.policy import DEFAULT_ARGS, page
 from madhatter.publish import PublishLoad
@@ -43,5 +44,7 @@ with DAG(
     publish = PublishLoad(task_id="publish", load=stage.output)
     announce = AnnounceHours(task_id="announce")
     correct = AnnounceCorrections(task_id="correct", load=publish.output)
+    check_live = CheckLive(task_id="check_live")
 
     closed >> plan >> transform >> stage >> audit >> publish >> [announce, correct]
+    announce >> check_live

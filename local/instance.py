@@ -251,6 +251,8 @@ class Instance:
             "MADHATTER_HOME": f"{self.home}",
             "MADHATTER_JOB_LINK": f"{self.url('dataflow')}/v1b3/projects/{{project_id}}/locations/{{location}}"
             "/jobs/{job_id}/messages",
+            "MADHATTER_KAFKA": json.dumps({"bootstrap.servers": self.bootstrap}),
+            "MADHATTER_PARTNER_KEYS": json.dumps({"partner": {"key": own.collector_key, "topics": list(topics())}}),
             "MADHATTER_PROJECT": PROJECT,
             "MADHATTER_PUSH_ACCOUNT": PUSH_ACCOUNT,
             "MADHATTER_PUSH_CERTS": f"{self.url('pubsub_http')}/oauth2/v3/certs",

@@ -18,11 +18,20 @@ HOST = "127.0.0.1"
 # Relative to PORT_BASE; a test holds them against local/instance.py.
 PORTS = {
     1: "supervisor",
+    60: "fraud_detection",
+    61: "inventory_alert",
+    62: "personal_offer",
+    63: "pipeline_monitor",
+    64: "live_loader",
+    65: "event_validation",
+    66: "alert_book",
     80: "airflow",
     84: "warehouse",
     85: "dataflow",
     86: "dataflow_grpc",
     87: "collector",
+    88: "pubsub",
+    89: "pubsub_http",
     92: "kafka",
     93: "kafka_controller",
 }

@@ -20,9 +20,10 @@ from local.ports import in_use
 AIRFLOW = ("airflow-api", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
 LIVE, COLLECTOR, PUBSUB = "live", "collector", "pubsub"
 EDGE = (COLLECTOR, LIVE)
-HOUSEKEEPING = "housekeeping"
+HOUSEKEEPING, SCHEDULER = "housekeeping", "scheduler"
 # Between two runs nothing but a shell waits. After a start the platform has other things to do first.
 DAILY = 'sleep 600; while :; do "$@" && sleep 86400 || sleep 3600; done'
+MINUTELY = 'while :; do sleep 60; "$@"; done'
 SOURCES = ROOT / "include/functions"
 # What a function may do at once: each waits for Pub/Sub, Kafka or the warehouse more than it computes.
 THREADS = "4"
@@ -41,12 +42,12 @@ def stores(instance: Instance) -> tuple[str, ...]:
 
 def functions() -> dict[str, str]:
     """The services of the functions, and what each is called as a function."""
-    return {f"function-{name.replace('_', '-')}": name for name in FUNCTIONS if (SOURCES / name).is_dir()}
+    return {f"function-{name.replace('_', '-')}": name for name in FUNCTIONS if (SOURCES / name / "main.py").exists()}
 
 
 def all_of(instance: Instance) -> tuple[str, ...]:
     """All services of the instance."""
-    return (*stores(instance), *functions(), *AIRFLOW, *EDGE, HOUSEKEEPING)
+    return (*stores(instance), *functions(), *AIRFLOW, *EDGE, HOUSEKEEPING, SCHEDULER)
 
 
 def commands(instance: Instance) -> dict[str, list[str]]:
@@ -70,6 +71,7 @@ def commands(instance: Instance) -> dict[str, list[str]]:
         COLLECTOR: _function(instance, COLLECTOR, "collect"),
         **{service: _function(instance, name, name) for service, name in functions().items()},
         LIVE: [python, "-m", "local.simulator.live", "--bootstrap", instance.bootstrap],
+        SCHEDULER: ["/bin/sh", "-c", MINUTELY, SCHEDULER, python, "-m", "local.scheduler", "pipeline_monitor"],
         HOUSEKEEPING: ["/bin/sh", "-c", DAILY, HOUSEKEEPING, python, "-m", "local.housekeeping"],
     }
     lines[LIVE] += ["--rate", instance.settings.get("MADHATTER_LIVE_RATE", "5")]
@@ -243,7 +245,7 @@ def down(instance: Instance) -> int:
     if is_up(instance):
         supervisor = control(instance).supervisor
         # What writes goes before what it writes to; Pub/Sub before the functions, which it would miss, and count it.
-        stop(instance, (LIVE, HOUSEKEEPING, PUBSUB, *AIRFLOW))
+        stop(instance, (LIVE, HOUSEKEEPING, SCHEDULER, PUBSUB, *AIRFLOW))
         stop(instance, (*functions(), COLLECTOR))
         stop(instance, [name for name in stores(instance) if name != PUBSUB])
         supervisor.shutdown()

@@ -160,7 +160,7 @@ def finish(instance: Instance) -> None:
         # The consumer first: events for a paused DAG are lost, and only the next sweep would find them.
         for dag in ("retail_daily", "platform_health", "retail_hourly", "alert_response", "retail_stream"):
             api.unpause(dag)
-        services.start(instance, (*services.EDGE, services.HOUSEKEEPING))
+        services.start(instance, (*services.EDGE, services.HOUSEKEEPING, services.SCHEDULER))
         health.wait_ready(instance, [services.COLLECTOR], 60, say)
     print(f"\n{report(instance)}")
 

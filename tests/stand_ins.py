@@ -150,16 +150,20 @@ class Broker(Process):
 
 
 class Snowflake(Process):
-    """The warehouse stand-in, with the platform's own migrations."""
+    """The warehouse stand-in, with the platform's own migrations. Ended it starts again on the same port, with what was
+    committed."""
 
     def launch(self) -> None:
-        (self.base,) = (port - 84 for port in free_ports(1))
-        self.port = self.base + 84
+        is_new = self.started is None
+        if is_new:
+            (self.base,) = (port - 84 for port in free_ports(1))
+            self.port = self.base + 84
         python = str(ENV / "warehouse" / "bin" / "python")
         command = [python, "-m", "local.snowflake", "--port", f"{self.port}", "--data", str(self.folder / "data")]
         self.run(command, {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"})
         until(lambda: self.is_ready(self._listens), "the warehouse answers")
-        migrate(Instance(self.folder / "instance", self.base))
+        if is_new:
+            migrate(Instance(self.folder / "instance", self.base))
 
     def open(self) -> Warehouse:
         """A session of its own."""

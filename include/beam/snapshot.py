@@ -1,8 +1,7 @@
 """What the warehouse knew when the streaming job was launched: customers' histories, categories, shelves.
 
-A folder with snapshot.json, {"taken_ts": ISO 8601, "inventory_offsets": {topic: {partition: end offset}}, "files":
-{name: file}}, and the Parquet files it names. A missing file is a table without rows: on a young platform the rules
-that need it find nothing.
+A folder with snapshot.json, {"taken_ts": ISO 8601, "inventory_offsets": {topic: {partition: end offset}}}, and the
+Parquet files in FILES. A missing file is a table without rows: on a young platform the rules that need it find nothing.
 """
 
 from __future__ import annotations
@@ -83,12 +82,10 @@ def read(uri: str) -> Snapshot:
     folder = uri.rsplit("/", 1)[0]
     try:
         taken_ts = datetime.fromisoformat(head["taken_ts"])
-        named = dict(head.get("files") or {})
         offsets = {int(p): int(end) for p, end in (head.get("inventory_offsets") or {}).get(_MOVEMENTS, {}).items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SnapshotError(f"{uri}: {error!r}: no snapshot.json of this version; launch the job anew") from error
-    tables = {name: _table(folder, named[name], columns) for name, columns in FILES.items() if named.get(name)}
-    customers, products, shelves = (tables.get(name, []) for name in ("customer", "product", "shelf"))
+    customers, products, shelves = (_table(storage.join(folder, f"{name}.parquet"), name) for name in FILES)
     return Snapshot(
         taken_ts=taken_ts if taken_ts.tzinfo else taken_ts.replace(tzinfo=UTC),
         customers={str(key): History(int(n), float(mean), float(most)) for key, n, mean, most in customers if n},
@@ -104,13 +101,14 @@ def read(uri: str) -> Snapshot:
 _MOVEMENTS = "inventory.movements"
 
 
-def _table(folder: str, name: str, columns: tuple[str, ...]) -> list[tuple[Any, ...]]:
-    """The columns' values, row by row. name: of a file in the folder, or a URI."""
-    uri = name if "://" in name else storage.join(folder, name)
+def _table(uri: str, name: str) -> list[tuple[Any, ...]]:
+    """The columns' values, row by row."""
+    if not storage.exists(uri):
+        return []
     try:
-        table = pq.read_table(io.BytesIO(storage.read_bytes(uri)), columns=list(columns))
+        table = pq.read_table(io.BytesIO(storage.read_bytes(uri)))
     except pa.ArrowException as error:
-        raise SnapshotError(f"{uri}: not readable as Parquet: {error}") from error
-    if missing := set(columns) - set(table.column_names):
-        raise SnapshotError(f"{uri}: column {', '.join(sorted(missing))} is missing")
-    return list(zip(*(table[column].to_pylist() for column in columns)))
+        raise SnapshotError(f"{uri}: not readable as Parquet ({error}): launch the job anew") from error
+    if missing := set(FILES[name]) - set(table.column_names):
+        raise SnapshotError(f"{uri}: column {', '.join(sorted(missing))} is missing: launch the job anew")
+    return list(zip(*(table[column].to_pylist() for column in FILES[name])))

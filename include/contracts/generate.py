@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from include.contracts import signal_contract
 from include.contracts.contract import Column, Contract, Table, models
 from include.contracts.generate_sql import counts, events, migration, missing, publication
 
@@ -23,6 +24,7 @@ def outputs(contracts: list[Contract]) -> dict[str, str]:
     files = {
         f"{GENERATED}/__init__.py": _index(contracts),
         "include/sql/migrations/R__views_events.sql": events(contracts),
+        "docs/contracts/signals.md": signal_contract.page(signal_contract.read()),
     }
     for contract in contracts:
         files[f"{GENERATED}/{contract.module}.py"] = _parser(contract)

@@ -99,15 +99,19 @@ class Answers:
         self._started, self._counts = time.time(), Counter[str]()
         self._failed: deque[float] = deque(maxlen=1000)
 
-    def count(self, status: int) -> None:
+    def count(self, status: int, fields: Mapping[str, Any]) -> None:
+        """fields: of the log line; events that were accepted and rejected are counted too."""
         self._counts[f"{status}"] += 1
+        for name in ("accepted", "rejected"):
+            self._counts[name] += fields.get(name, 0)
         if status >= 500:
             self._failed.append(time.time())
 
     def __call__(self) -> dict[str, Any]:
         recent = sum(at > time.time() - RECENT_S for at in tuple(self._failed))
+        counts = {name: count for name, count in self._counts.items() if count}
         up_s = round(time.time() - self._started)
-        return {"status": "ok", "up_s": up_s, "answers": dict(self._counts), "failed_recently": recent}
+        return {"status": "ok", "up_s": up_s, "answers": counts, "failed_recently": recent}
 
 
 def caller(name: str, environment: Mapping[str, str] = os.environ) -> Caller:
@@ -176,7 +180,7 @@ def function(
             log.error("failed: %s", error, exc_info=True, extra={"request": fields})
             response = reply(500, {"error": f"{type(error).__name__}: the log has it"})
         if request.method == "POST":
-            answers.count(response.status_code)
+            answers.count(response.status_code, fields)
             fields |= {"status": response.status_code, "ms": round((time.monotonic() - started) * 1000, 1)}
             code = response.status_code
             level = logging.INFO if code < 400 else logging.WARNING if code < 500 else logging.ERROR

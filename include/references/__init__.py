@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
@@ -36,6 +37,14 @@ class Reference:
 def columns_of(name: str) -> list[str]:
     """The columns of a reference table, its key first."""
     return _rows(_content(name))[0]
+
+
+@cache
+def mapping(name: str, column: str) -> Mapping[str, str]:
+    """Key -> the column's value, of the table as it is now; keys without a value are left out."""
+    head, *body = _rows(_content(name))
+    at = head.index(column)
+    return {row[0]: row[at] for row in body if row[at]}
 
 
 def pin(store: str, names: tuple[str, ...] = REFERENCES) -> dict[str, str]:

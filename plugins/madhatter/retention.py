@@ -1,5 +1,5 @@
 """Removes what has served its time: staged rows, files of loads, audit pages, the archive, payloads of dead letters,
-metrics.
+metrics, live minutes.
 
 Only what belongs to a committed slice goes, and only when nothing has touched the slice for as long as the setting
 says: one that is replayed writes its files anew, and its time begins anew. The ledger (ops.slice, ops.slice_partition,
@@ -226,12 +226,46 @@ def purge_metrics(warehouse: Warehouse, config: Settings, now: datetime) -> list
     ]
 
 
+def purge_live(warehouse: Warehouse, config: Settings, now: datetime) -> list[Removed]:
+    """Live minutes that core has, and what the streaming job wrote; not those that are shown from live, of a held slice
+    for example, nor the word where a restart begins, nor the newest snapshot, with which the job runs."""
+    from include import storage
+
+    before = now - config.keep_live
+    count = 0
+    for table in ("sales_minute", "activity_minute"):
+        # One table at a time, and with no name that the loader's statements lock before: it waits for one at most.
+        count += warehouse.run(
+            f"delete from live.{table} where minute_ts < :before and minute_ts not in ("
+            f"select minute.minute_ts from live.{table} as minute inner join ops.live_span as span "
+            "on minute.minute_ts >= span.from_ts and minute.minute_ts < span.to_ts where minute.minute_ts < :before)",
+            before=_naive(before),
+        )
+    count += warehouse.run("delete from live.batch where written_ts < :before", before=_naive(before))
+    root = storage.join(config.store, "live")
+    found = list(storage.files(root))
+    newest = max((path for path in map(_snapshot, found) if path), default=None)
+    old = [
+        file
+        for file in found
+        if file.modified_ts < before and file.path != "position.json" and (newest is None or _snapshot(file) != newest)
+    ]
+    return [Removed("live rows", config.keep_live, count), _remove(root, "live files", config.keep_live, old)]
+
+
+def _snapshot(file: Stored) -> str | None:
+    """The stamp of the snapshot that a file of the streaming job belongs to, None when it belongs to none."""
+    folder, _, path = file.path.partition("/")
+    return path.partition("/")[0] if folder == "snapshots" else None
+
+
 PURGES: dict[str, Callable[[Warehouse, Settings, datetime], list[Removed]]] = {
     "staging": purge_staging,
     "loads": purge_loads,
     "archive": purge_archive,
     "dead_letters": purge_dead_letters,
     "metrics": purge_metrics,
+    "live": purge_live,
 }
 
 

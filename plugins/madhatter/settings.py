@@ -38,6 +38,7 @@ class Settings:
     keep_archive: timedelta
     keep_dead_letters: timedelta
     keep_metrics: timedelta
+    keep_live: timedelta
     keep_airflow: timedelta
 
 
@@ -61,6 +62,7 @@ def settings() -> Settings:
         keep_archive=_days("MADHATTER_KEEP_ARCHIVE_DAYS", 365),
         keep_dead_letters=_days("MADHATTER_KEEP_DEAD_LETTERS_DAYS", 90),
         keep_metrics=_days("MADHATTER_KEEP_METRICS_DAYS", 90),
+        keep_live=_days("MADHATTER_KEEP_LIVE_DAYS", 3),
         keep_airflow=_days("MADHATTER_KEEP_AIRFLOW_DAYS", 30),
     )
 

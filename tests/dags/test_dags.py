@@ -160,6 +160,7 @@ def test_steps_of_the_hour_follow_each_other(dags: dict[str, DAG]) -> None:
     for before, after in pairwise(order):
         assert before in dag.get_task(after).upstream_task_ids
     assert dag.get_task("publish").downstream_task_ids == {"announce", "correct"}
+    assert dag.get_task("announce").downstream_task_ids == {"check_live"}
 
 
 def test_steps_of_a_backfills_loads_follow_each_other_one_load_at_a_time(dags: dict[str, DAG]) -> None:

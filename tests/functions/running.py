@@ -12,8 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import grpc
 import httpx
-from google.cloud import pubsub_v1  # type: ignore[attr-defined]
+from google.pubsub_v1 import types
+from google.pubsub_v1.services.publisher import PublisherClient
+from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
+from google.pubsub_v1.services.subscriber import SubscriberClient
+from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
 from include.pubsub.apply import apply
 from include.pubsub.topology import dead_letters, read
@@ -112,14 +117,17 @@ class Live:
             "THREADS": "4",
         }
         self.functions = {name: Function(name, self.folder, ports[name], self.env) for name in self.names}
-        self.publisher, self.subscriber = pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()
+        self.channel = grpc.insecure_channel(self.pubsub.address, [("grpc.max_receive_message_length", -1)])
+        self.publisher = PublisherClient(transport=PublisherGrpcTransport(channel=self.channel))
+        self.subscriber = SubscriberClient(transport=SubscriberGrpcTransport(channel=self.channel))
 
     def apply(self) -> list[str]:
         return list(apply(PROJECT, read(), self.urls, ACCOUNT))
 
-    def publish(self, topic: str, data: bytes, **attributes: str) -> str:
-        path = self.publisher.topic_path(PROJECT, topic)
-        return str(self.publisher.publish(path, data, **attributes).result(30))
+    def publish(self, to: str, data: bytes, **attributes: str) -> str:
+        path = self.publisher.topic_path(PROJECT, to)
+        messages = [types.PubsubMessage(data=data, attributes=attributes)]
+        return str(self.publisher.publish(topic=path, messages=messages).message_ids[0])
 
     def pull(self, subscription: str) -> list[Any]:
         """Messages that are there, acknowledged."""
@@ -158,3 +166,4 @@ class Live:
         for one in self.functions.values():
             if hasattr(one, "process"):
                 one.kill()
+        self.channel.close()

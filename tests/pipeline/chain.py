@@ -44,8 +44,11 @@ TABLES = {
         "stock_hourly",
         "sensor_hourly",
         "support_hourly",
+        "sales_minute",
+        "activity_minute",
     ),
-    "ops": ("slice", "slice_partition", "slice_hour", "dead_letter", "erased", "day", "forced", "fix"),
+    "live": ("sales_minute", "activity_minute", "batch"),
+    "ops": ("slice", "slice_partition", "slice_hour", "dead_letter", "erased", "day", "forced", "fix", "live_check"),
     "staging": (
         *MODELS,
         "dead_letter",
@@ -67,6 +70,7 @@ CLOCK_COLUMNS = (
     "decided_ts",
     "resolved_ts",
     "corrected_ts",
+    "checked_ts",
 )
 
 
@@ -94,7 +98,7 @@ class Chain:
 
     def __init__(self, warehouse: Warehouse, folder: Path, partitions: int = 2, chunk_size: int = 5) -> None:
         self.warehouse, self.store, self.chunk_size = warehouse, folder.as_uri(), chunk_size
-        self.folder = folder
+        self.folder, self.window = folder, WINDOW
         self.log: dict[Place, list[bytes | None]] = {(TOPIC, partition): [] for partition in range(partitions)}
 
     def send(self, partition: int, *values: bytes | None, topic: str = TOPIC) -> None:
@@ -104,7 +108,7 @@ class Chain:
         """claim: from the newest claims to the next ones; by default over the log in memory."""
         now = {place: slices.PartitionLog("id", 0, 0, len(log), None) for place, log in self.log.items()}
         planned = ledger.plan(
-            warehouse or self.warehouse, slice_id, "hour", WINDOW, claim or (lambda last: slices.claim(now, last))
+            warehouse or self.warehouse, slice_id, "hour", self.window, claim or (lambda last: slices.claim(now, last))
         )
         chunks = [
             k for c in planned.claims for k in cut(slice_id, c.topic, c.partition, c.start, c.end, self.chunk_size)

@@ -111,6 +111,19 @@ def test_hourly_sales_are_what_the_events_say(random_chain: Chain) -> None:
     assert found == independent_sales(random_chain, "hour")
 
 
+def test_sales_by_minute_are_what_the_events_say(random_chain: Chain) -> None:
+    expected = independent_sales(random_chain, "minute")
+    key = "minute_ts, country, channel"
+    sold = random_chain.warehouse.rows(
+        f"select {key}, sum(units) as units, sum(net_sales) as net_sales from marts.sales_minute group by {key}"
+    )
+    acts = random_chain.warehouse.rows("select * from marts.activity_minute")
+    assert len(sold) == len(acts) == len(expected)
+    for rows, names, places in ((sold, ("units", "net_sales"), (2, 5)), (acts, ("orders", "refunds"), (0, 1))):
+        found = {(r["minute_ts"], r["country"], r["channel"]): tuple(r[name] for name in names) for r in rows}
+        assert found == {at: tuple(values[place] for place in places) for at, values in expected.items()}
+
+
 def test_daily_sales_are_what_the_events_say_and_again_the_same(random_chain: Chain) -> None:
     expected = independent_sales(random_chain, "day")
     for _ in range(2):

@@ -36,7 +36,13 @@ def ten_days(chain: Chain) -> Settings:
     settings.cache_clear()
     ten = timedelta(days=10)
     return replace(
-        found, keep_staging=ten, keep_audit_pages=ten, keep_archive=ten, keep_dead_letters=ten, keep_metrics=ten
+        found,
+        keep_staging=ten,
+        keep_audit_pages=ten,
+        keep_archive=ten,
+        keep_dead_letters=ten,
+        keep_metrics=ten,
+        keep_live=ten,
     )
 
 
@@ -227,6 +233,8 @@ def test_what_was_removed_is_told_with_its_size(chain: Chain, config: Settings) 
         "audit pages",
         "dead letter payloads",
         "files of loads",
+        "live files",
+        "live rows",
         "metrics",
         "plans",
         "staged rows",
@@ -234,7 +242,7 @@ def test_what_was_removed_is_told_with_its_size(chain: Chain, config: Settings) 
     told = chain.warehouse.rows("select * from ops.purge order by what")
     assert [row["what"] for row in told] == kinds
     assert {(row["kept_days"], row["removed"], row["run_id"]) for row in told} == {(10, 0, "run")}
-    assert [row["size_bytes"] for row in told] == [0, 0, 0, 0, None, 0, None]
+    assert [row["size_bytes"] for row in told] == [0, 0, 0, 0, 0, None, None, 0, None]
 
 
 def test_metrics_go_by_their_age(chain: Chain, config: Settings) -> None:
@@ -248,6 +256,47 @@ def test_metrics_go_by_their_age(chain: Chain, config: Settings) -> None:
         )
     assert purge(chain, config)["metrics"].count == 1
     assert [row["measured"] for row in chain.warehouse.rows("select measured from ops.metric")] == [9]
+
+
+def test_live_minutes_go_by_their_age_unless_they_are_shown(chain: Chain, config: Settings) -> None:
+    """The hour of 12 days ago is held: what people see of it is live's."""
+    shown = {
+        days: (NOW - timedelta(days=days)).replace(minute=30, second=0, microsecond=0, tzinfo=None)
+        for days in (9, 11, 12)
+    }
+    for days, state in ((12, "held"), (11, "committed"), (0, "committed")):
+        moment = (NOW - timedelta(days=days)).replace(minute=0, second=0, microsecond=0, tzinfo=None)
+        chain.warehouse.run(
+            "insert into ops.slice (slice_id, kind, window_start, window_end, state, planned_ts, published_ts) "
+            "select :slice_id, 'hour', :start, :end, :state, :planned, :planned",
+            slice_id=f"hour-{days}",
+            start=moment,
+            end=moment + timedelta(hours=1),
+            state=state,
+            planned=moment + timedelta(hours=1, minutes=2),
+        )
+    for minute in shown.values():
+        for table in ("sales_minute", "activity_minute"):
+            chain.warehouse.run(
+                f"insert into live.{table} (minute_ts, country) select :minute, 'France'", minute=minute
+            )
+        chain.warehouse.run("insert into live.batch (batch_id, written_ts) select 'one', :minute", minute=minute)
+    assert purge(chain, config)["live rows"].count == 4
+    for table in ("sales_minute", "activity_minute"):
+        left = chain.warehouse.rows(f"select minute_ts from live.{table} order by minute_ts desc")
+        assert [row["minute_ts"] for row in left] == [shown[9], shown[12]]
+
+
+def test_files_of_the_streaming_job_go_by_their_age_but_not_what_it_starts_with(chain: Chain, config: Settings) -> None:
+    live = chain.folder / "live"
+    old = ["position.json", "batches/a.parquet", "snapshots/20261101/snapshot.json", "snapshots/20261102/snapshot.json"]
+    for name in (*old, "batches/b.parquet"):
+        (live / name).parent.mkdir(parents=True, exist_ok=True)
+        (live / name).touch()
+    for name in old:
+        os.utime(live / name, (0, 0))
+    assert purge(chain, config)["live files"].count == 2
+    assert stored(chain, "live") == ["batches/b.parquet", "position.json", "snapshots/20261102/snapshot.json"]
 
 
 def test_slice_that_is_computed_again_keeps_what_it_has_just_written(one: Chain, config: Settings) -> None:

@@ -36,7 +36,8 @@ def test_defaults_are_an_hour_with_a_tail_of_two_minutes() -> None:
 def test_everything_is_kept_for_a_bounded_time_by_default() -> None:
     found = settings()
     kept = (found.keep_log, found.keep_staging, found.keep_audit_pages, found.keep_archive, found.keep_dead_letters)
-    assert [one.days for one in (*kept, found.keep_metrics, found.keep_airflow)] == [30, 7, 90, 365, 90, 90, 30]
+    assert [one.days for one in (*kept, found.keep_metrics, found.keep_live)] == [30, 7, 90, 365, 90, 90, 3]
+    assert found.keep_airflow.days == 30
     assert found.log_bytes == 0
     check_retention()
 

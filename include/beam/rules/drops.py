@@ -14,12 +14,14 @@ from include.beam.snapshot import Snapshot
 
 LIMITS = thresholds.read().drop
 KEPT = LIMITS.window_min + LIMITS.base_min + LIMITS.quiet_min  # minutes that are remembered, from the newest on
+WAIT_MIN = 5
 _KINDS = {"traffic_drop": 2, "sales_drop": 1}  # the field of a MinuteRow
 
 
 class Drop(Rule):
     """Finds the minute with which the last final minutes have far less than those before let expect, where there is
-    enough to expect. Minutes come in order; one that is missing between two had nothing. One signal an episode."""
+    enough to expect. Every minute comes, also an empty one; one whose predecessor is still missing waits for it, until
+    there are WAIT_MIN later ones: then the missing one was empty. One signal an episode."""
 
     NAME = "drop"
     KINDS = ("traffic_drop", "sales_drop")
@@ -28,33 +30,35 @@ class Drop(Rule):
 
     def __init__(self, snapshot: Snapshot | None) -> None:
         super().__init__(snapshot)
-        self._since: int | None = None  # the first minute that was ever seen
+        self._since = -1  # the first minute that was ever seen
+        self._next = -1  # the first one that is not judged
         self._minutes: dict[int, MinuteRow] = {}
 
     def keys(self, row: MinuteRow) -> Iterable[str]:  # noqa: ARG002
         return ("platform",)
 
     def observe(self, key: str, row: MinuteRow) -> list[Found]:
-        last, minute = max(self._minutes, default=None), row.minute_ms // MINUTE_MS
-        if last is not None and minute <= last:
+        minute = row.minute_ms // MINUTE_MS
+        if self._since < 0:
+            self._since = self._next = minute
+        if minute < self._next or minute in self._minutes:
             return []
-        if self._since is None:
-            self._since = minute
         self._minutes[minute] = row
-        first = minute if last is None else max(last + 1, minute - LIMITS.base_min)
-        found = [
-            self._found(kind, key, each)
-            for each in range(first, minute + 1)
-            for kind in self.KINDS
-            if self._holds(kind, each) and not any(self._holds(kind, each - n) for n in range(1, LIMITS.quiet_min + 1))
-        ]
-        self._minutes = {each: known for each, known in self._minutes.items() if each > minute - KEPT}
+        newest = max(self._minutes)
+        found: list[Found] = []
+        while self._next in self._minutes or self._next <= newest - WAIT_MIN:
+            for kind in self.KINDS:
+                before = range(self._next - LIMITS.quiet_min, self._next)
+                if self._holds(kind, self._next) and not any(self._holds(kind, each) for each in before):
+                    found.append(self._found(kind, key, self._next))
+            self._next += 1
+        self._minutes = {each: known for each, known in self._minutes.items() if each > self._next - 1 - KEPT}
         return found
 
     def _counts(self, kind: str, minute: int) -> tuple[int, float] | None:
         """(what there was in the window that ends with a minute, what was expected); None where too little is known."""
         past_base = minute - LIMITS.window_min + 1
-        if self._since is None or self._since > past_base - LIMITS.base_min:
+        if self._since > past_base - LIMITS.base_min:
             return None
         at = _KINDS[kind]
         none = MinuteRow(0, 0, 0)
@@ -87,8 +91,8 @@ class Drop(Rule):
         return Found(kind, key, minute_name(minute), end_ms, decided_ms, features, decided_ms)
 
     def dump(self) -> bytes:
-        return msgspec.msgpack.encode((self._since, list(self._minutes.values())))
+        return msgspec.msgpack.encode((self._since, self._next, list(self._minutes.values())))
 
     def load(self, state: bytes) -> None:
-        self._since, rows = msgspec.msgpack.decode(state, type=tuple[int | None, list[MinuteRow]])
+        self._since, self._next, rows = msgspec.msgpack.decode(state, type=tuple[int, int, list[MinuteRow]])
         self._minutes = {row.minute_ms // MINUTE_MS: row for row in rows}

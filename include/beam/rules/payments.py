@@ -45,17 +45,17 @@ class FailedPayments(WindowRule):
 
 
 class _State(msgspec.Struct, array_like=True):
-    """open: by minute, by event, (attempts, declined); total: by minute that is closed. next_minute: the first one that
-    is not."""
+    """orders: by minute, by event, (payer, whether an attempt was declined). next_minute: the first
+    that is not judged."""
 
-    open: dict[int, dict[str, tuple[int, int]]]
-    total: dict[int, tuple[int, int]]
+    orders: dict[int, dict[str, tuple[str, bool]]]
     next_minute: int
 
 
 class PlatformPayments(Rule):
-    """Finds the minute from which the share of declined attempts, of all customers, is far above the usual: a processor
-    that is down, or cards that are tried out. Minutes are judged when they are complete. One signal an episode."""
+    """Finds the minute from which the share of payers with a declined attempt is far above the usual: a processor that
+    is down, or cards that are tried out. Payers count, not attempts: one thief is no outage. Minutes are judged when
+    they are complete. One signal an episode."""
 
     NAME = "platform_payments"
     KINDS = ("failed_payments",)
@@ -64,7 +64,7 @@ class PlatformPayments(Rule):
 
     def __init__(self, snapshot: Snapshot | None) -> None:
         super().__init__(snapshot)
-        self._state = _State({}, {}, 0)
+        self._state = _State({}, 0)
 
     def keys(self, row: OrderRow) -> Iterable[str]:
         return ("platform",) if row.payments and row.order_type in facts.BUYING else ()
@@ -72,51 +72,53 @@ class PlatformPayments(Rule):
     def observe(self, key: str, row: OrderRow) -> list[Found]:  # noqa: ARG002
         minute = row.event_ms // MINUTE_MS
         if minute >= self._state.next_minute:
-            self._state.open.setdefault(minute, {})[row.event_id] = len(row.payments), facts.declined(row)
+            # A guest goes by the card, where there is one.
+            payer = row.customer_id or next(iter(facts.cards(row)), row.order_id)
+            self._state.orders.setdefault(minute, {})[row.event_id] = payer, facts.declined(row) > 0
         return []
 
     def advance(self, watermark_ms: int) -> list[Found]:
         state = self._state
         past_last = (watermark_ms - LATENESS_MS) // MINUTE_MS
-        found: list[Found] = []
-        for minute in sorted(minute for minute in state.open if minute < past_last):
-            counts = state.open.pop(minute).values()
-            state.total[minute] = sum(n for n, _ in counts), sum(n for _, n in counts)
-            # Without a payment in the minute itself nothing begins in it.
-            if self._holds(minute) and not any(self._holds(minute - n) for n in range(1, PLATFORM.quiet_min + 1)):
-                found.append(self._found(minute))
+        # Without a payment in the minute itself nothing begins in it.
+        found = [
+            self._found(minute)
+            for minute in sorted(minute for minute in state.orders if state.next_minute <= minute < past_last)
+            if self._holds(minute) and not any(self._holds(minute - n) for n in range(1, PLATFORM.quiet_min + 1))
+        ]
         state.next_minute = max(state.next_minute, past_last)
         return found
 
     def _counts(self, minute: int) -> tuple[int, int]:
-        """(attempts, declined) of the window that ends with a minute."""
-        window = [self._state.total.get(minute - n, (0, 0)) for n in range(PLATFORM.window_min)]
-        return sum(n for n, _ in window), sum(n for _, n in window)
+        """(payers, those with a declined attempt) of the window that ends with a minute."""
+        orders = self._state.orders
+        window = [each for n in range(PLATFORM.window_min) for each in orders.get(minute - n, {}).values()]
+        return len({payer for payer, _ in window}), len({payer for payer, is_declined in window if is_declined})
 
     def _holds(self, minute: int) -> bool:
-        attempts, declined = self._counts(minute)
+        payers, declined = self._counts(minute)
         return (
-            attempts >= PLATFORM.least_attempts
-            and declined > PLATFORM.least_share * attempts
-            and poisson_bound(declined, PLATFORM.usual_share * attempts) < PLATFORM.chance
+            payers >= PLATFORM.least_payers
+            and declined > PLATFORM.least_share * payers
+            and poisson_bound(declined, PLATFORM.usual_share * payers) < PLATFORM.chance
         )
 
     def _found(self, minute: int) -> Found:
-        attempts, declined = self._counts(minute)
+        payers, declined = self._counts(minute)
         end_ms = (minute + 1) * MINUTE_MS
         features = {
             "window_min": PLATFORM.window_min,
-            "attempts": attempts,
-            "declined": declined,
-            "share": round(declined / attempts, 4),
+            "payers": payers,
+            "payers_declined": declined,
+            "share": round(declined / payers, 4),
             "usual_share": PLATFORM.usual_share,
         }
         decided_ms = end_ms + LATENESS_MS
         return Found("failed_payments", "platform", minute_name(minute), end_ms, decided_ms, features, decided_ms)
 
     def forget(self, before_ms: int) -> None:
-        for minute in [minute for minute in self._state.total if (minute + 1) * MINUTE_MS <= before_ms]:
-            del self._state.total[minute]
+        for minute in [minute for minute in self._state.orders if (minute + 1) * MINUTE_MS <= before_ms]:
+            del self._state.orders[minute]
 
     def dump(self) -> bytes:
         return msgspec.msgpack.encode(self._state)

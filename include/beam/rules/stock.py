@@ -98,6 +98,10 @@ class LowStock(Rule):
         }
         return [Found("low_stock", key, row.event_id, row.event_ms, row.arrival_ms, features, row.arrival_ms)]
 
+    def stock(self, key: str) -> int | None:
+        """Pieces on a shelf that has moved; None where it is not known."""
+        return self._shelves[key].stock
+
     def _new(self, key: str, row: MovementRow) -> _Shelf:
         """A shelf as the snapshot has it; of others the stock is not known before their first count."""
         assert self.snapshot is not None

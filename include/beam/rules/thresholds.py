@@ -29,7 +29,7 @@ class EarlyReturn(Struct, frozen=True, forbid_unknown_fields=True):
 class PlatformPayments(Struct, frozen=True, forbid_unknown_fields=True):
     window_min: int
     quiet_min: int
-    least_attempts: int
+    least_payers: int
     usual_share: float
     least_share: float
     chance: float

@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+import snowflake.connector  # noqa: F401  # before the first alert, which would wait for it
+
 from include import alerts
 from include.alerts import Alert
 from include.functions import lines, pushed
@@ -46,7 +48,7 @@ def _book(alert: Alert, session: Session) -> tuple[book.Change, datetime | None,
     change, raised_ts = book.book(session, alert)
     if raised_ts is None:
         return change, None, []
-    before = book.told(session, alert.alert_id, raised_ts)
+    before = set() if change in ("new", "reopened") else book.told(session, alert.alert_id, raised_ts)
     recent = book.recent(session, alert.kind, LONGEST_S, now)
 
     def recently(notifier: str, within_s: int) -> int:

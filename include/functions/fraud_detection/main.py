@@ -28,8 +28,8 @@ class Declined(Struct, frozen=True):
     """What a signal about the payments of all customers says."""
 
     window_min: int
-    attempts: int
-    declined: int
+    payers: int
+    payers_declined: int
     share: float
     usual_share: float
 
@@ -84,9 +84,9 @@ def _of_platform(signal: Signal) -> Alert:
         severity="critical",
         subject=PLATFORM,
         occasion=signal.event_id,
-        title=f"{found.share:.0%} of all payments are declined",
+        title=f"Payments of {found.share:.0%} of all customers are declined",
         reasons=[
-            f"{found.declined} of {found.attempts} attempts within {found.window_min} minutes; usual are "
+            f"{found.payers_declined} of {found.payers} who paid within {found.window_min} minutes; usual are "
             f"{found.usual_share:.0%}.",
             "The payment processor may be down, or stolen cards are being tried out.",
         ],

@@ -1,20 +1,20 @@
 """A batch of minutes into the live tables: one COPY for all of them, then newest version wins, in one transaction.
 
-Loaded again, or after a newer one, a batch changes nothing. Those who load at once wait for each other at the first
-MERGE. No staged row outlives its transaction, so that nobody ever sees another's.
+Loaded again, or after a newer one, a batch changes nothing. Those who load at once take turns. No staged row outlives
+its transaction, so that nobody ever sees another's.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
-from include.functions.warehouse import Session, Transaction
+from include.functions.warehouse import Row, Session
+from include.sql import bound, statements
 
 _SAFE_PATH = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]*(/[A-Za-z0-9_=-][A-Za-z0-9._=-]*)*\.parquet")
 Count = Annotated[int, Meta(ge=0, lt=10**18)]
@@ -46,21 +46,19 @@ class Notice(Struct, frozen=True):
 decode = msgspec.json.Decoder(Notice).decode
 
 
-def load(session: Session, store: str, notice: Notice) -> Mapping[str, Any]:
-    """Loads the batch; returns what its log line shall have. store: base URI of the files.
-
-    Raises Unfit; any other error may pass."""
-    with session.transaction() as transaction:
-        if notice.rows:
-            _copy(transaction, store, notice)
-            _merge(transaction, notice)
-        transaction.run_file("live/batch.sql", **_batch(notice))
-    return {"batch_id": notice.batch_id, "rows": notice.rows, "version": notice.version}
+def load(session: Session, store: str, notice: Notice) -> None:
+    """Loads the batch. To be called in a transaction. store: base URI of the files,
+    without a quote, backslash or closing slash. Raises Unfit."""
+    # First, as a lock: INSERT and COPY wait for nobody, a MERGE for whoever has merged and not committed.
+    _run_file(session, "live/batch.sql", **_batch(notice))
+    if notice.rows:
+        _copy(session, store, notice)
+        _merge(session, notice)
 
 
 def path_below(store: str, uri: str) -> str:
     """The path of a batch's file below <store>/live. Raises Unfit when it is not one, however it is written."""
-    root = f"{store.rstrip('/')}/live/"
+    root = f"{store}/live/"
     path = uri.removeprefix(root)
     if not uri.startswith(root) or not _SAFE_PATH.fullmatch(path):
         raise Unfit(
@@ -69,20 +67,18 @@ def path_below(store: str, uri: str) -> str:
     return path
 
 
-def _copy(transaction: Transaction, store: str, notice: Notice) -> None:
+def _copy(session: Session, store: str, notice: Notice) -> None:
     from snowflake.connector.errors import ProgrammingError
 
     path = path_below(store, notice.uri)
-    if "'" in store or "\\" in store:
-        raise ValueError(f"MADHATTER_STORE is {store}: choose a place without quotes and backslashes")
     # FORCE: a batch that comes again is no error.
     copy = (
-        f"copy into staging.live_minute from '{store.rstrip('/')}/live/' files = ('{path}') "
+        f"copy into staging.live_minute from '{store}/live/' files = ('{path}') "
         "file_format = (type = parquet) match_by_column_name = case_insensitive force = true "
         "on_error = abort_statement"
     )
     try:
-        (loaded,) = transaction.rows(copy)
+        (loaded,) = session.rows(copy)
     except ProgrammingError as error:
         # Class 22 is a data exception; a lock's timeout, a cancelled statement and the like may pass.
         if not (error.sqlstate or "").startswith("22"):
@@ -93,8 +89,8 @@ def _copy(transaction: Transaction, store: str, notice: Notice) -> None:
         raise Unfit(f"{notice.uri} has {loaded['rows_loaded']} rows, its notice says {notice.rows}: it is another file")
 
 
-def _merge(transaction: Transaction, notice: Notice) -> None:
-    (staged,) = transaction.rows_of_file("live/staged.sql")
+def _merge(session: Session, notice: Notice) -> None:
+    (staged,) = _run_file(session, "live/staged.sql")
     if staged["fit"] != notice.rows:
         raise Unfit(
             f"{notice.uri}: {notice.rows - staged['fit']} of {notice.rows} rows lack a column, or are neither sales "
@@ -102,8 +98,14 @@ def _merge(transaction: Transaction, notice: Notice) -> None:
         )
     minutes = {"first_minute": staged["first_minute"], "last_minute": staged["last_minute"]}
     for table in ("sales_minute", "activity_minute"):
-        transaction.run_file(f"live/{table}.sql", **minutes)
-    transaction.rows("delete from staging.live_minute")
+        _run_file(session, f"live/{table}.sql", **minutes)
+    session.run("delete from staging.live_minute")
+
+
+def _run_file(session: Session, name: str, **parameters: Any) -> list[Row]:
+    """The rows of include/sql/`name`, which is one statement."""
+    (statement,) = statements(name)
+    return session.rows(bound(statement), **parameters)
 
 
 def _batch(notice: Notice) -> dict[str, Any]:

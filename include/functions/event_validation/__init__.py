@@ -1,0 +1,1 @@
+"""Takes events of partners, if their contracts do."""

@@ -1,0 +1,1 @@
+"""Finds what to offer to who left a cart."""

@@ -1,0 +1,1 @@
+"""Watches the live half, and judges signals about the platform."""
