@@ -176,10 +176,13 @@ class Minutes(beam.DoFn):  # type: ignore[misc]
     ) -> Iterator[Outcome]:
         upsert.set(Timestamp.of(time.time() + UPSERT_S))
         with held("minutes", 0, self._make, version, log) as state:
+            rows: list[Row] = []
             (read, late, newest_ms), rejected = state.fold.totals, state.fold.rejected
-            rows = state.take(WRITTEN, b"")
+            # Else what was read is told of with the first minute that is.
+            if any(minute >= self.since for minute, *_ in state.fold.changed):
+                rows = self._told(state.take(WRITTEN, b""))
             state.compact()
-        if rows := self._told(rows):
+        if rows:
             yield Outcome(rows, _version(), None, read, rejected, late, newest_ms)
 
     @on_timer(CLOSE)  # type: ignore[misc]
