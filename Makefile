@@ -46,6 +46,7 @@ drill: ## Rebuild the warehouse from archive, migrations and ledger beside the r
 	@$(NEED_PLATFORM) "$(PLATFORM)" -m local drill
 
 test: install-dev lint ## Install what tests need, lint, and run all tests
+	@"$(PLATFORM)" -m local.prism "$(HOME_FOLDER)/env/prism"
 	@"$(PLATFORM)" -m pytest -n 3 --no-loadscope-reorder $(PYTEST)
 
 lint: install-dev ## ruff, mypy, sqlfluff

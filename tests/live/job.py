@@ -14,7 +14,6 @@ from google.cloud import pubsub_v1  # type: ignore[attr-defined]
 
 from include import signals
 from include.beam.live_sink import LETTERS, NOTICES
-from local import prism
 from tests.stand_ins import Broker, Process, PubSub
 
 PROJECT = "madhatter"
@@ -97,12 +96,3 @@ class Told:
     def signals(self) -> list[dict[str, Any]]:
         """All signals so far."""
         return [signal for topic in sorted(set(signals.TOPICS.values())) for signal in self.of(topic)]
-
-
-def is_prism_there() -> bool:
-    """Whether Prism is installed where the stand-in looks for it."""
-    try:
-        prism.binary()
-    except prism.PrismMissing:
-        return False
-    return True

@@ -21,11 +21,9 @@ from local.instance import ROOT
 from local.ports import free_ports
 from madhatter import kafka
 from tests.dataflow.stand_in import PLACE, Server
-from tests.live.job import is_prism_there
 from tests.stand_ins import Broker, until
 
 TEMPLATE = ROOT / "include" / "beam" / "templates" / "live.json"
-needs_prism = pytest.mark.skipif(not is_prism_there(), reason="Prism is not installed: python -m local.prism")
 
 
 def serve(folder: Path, **env: str) -> Server:
@@ -72,7 +70,6 @@ def _is(one: psutil.Process) -> bool:
     return bool(one.name() == "prism") or one.cmdline()[1:3] == ["-m", "include.beam.live"]
 
 
-@needs_prism
 @pytest.mark.parametrize(
     ("how", "state"),
     [("cancel", "CANCELLED"), ("drain", "DRAINED"), ("runner killed", "FAILED"), ("worker killed", "FAILED")],

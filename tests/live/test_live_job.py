@@ -18,11 +18,10 @@ from include import storage
 from include.beam.live_sink import position_uri
 from include.beam.rules import thresholds
 from tests.live import market
-from tests.live.job import Live, Told, is_prism_there
+from tests.live.job import Live, Told
 from tests.live.truth import LogTruth, written
 from tests.stand_ins import Broker, PubSub, until
 
-pytestmark = pytest.mark.skipif(not is_prism_there(), reason="Prism is not installed: python -m local.prism")
 MINUTE_MS = 60_000
 VELOCITY = thresholds.read().order_velocity
 

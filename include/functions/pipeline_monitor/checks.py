@@ -52,7 +52,9 @@ Check = Callable[[], Iterator[Trouble]]
 
 
 def job() -> Iterator[Trouble]:
-    """Exactly one streaming job is to be active."""
+    """Exactly one streaming job is to be active, unless none is wanted (MADHATTER_STREAM=off)."""
+    if os.environ.get("MADHATTER_STREAM") == "off":
+        return
     project, location = os.environ["MADHATTER_PROJECT"], os.environ.get("MADHATTER_LOCATION") or "europe-west1"
     endpoint = os.environ.get("DATAFLOW_API_ENDPOINT") or "https://dataflow.googleapis.com"
     url = f"{endpoint}/v1b3/projects/{project}/locations/{location}/jobs"
