@@ -178,6 +178,19 @@ def test_final_minute_is_above_every_other(chain: Chain, loader: Warehouse) -> N
     assert row == {"units": 4, "version": 2**62 + 5, "is_final": True}
 
 
+def test_final_minute_has_no_more_keys_than_its_job_counted(chain: Chain, loader: Warehouse) -> None:
+    """The job before knew the product by another category; a third batch is of a minute that goes on."""
+    before = minutes.write(chain.store, "before", 10**15, [sales(MINUTE, "France", 4, category="Gifts")])
+    final = minutes.write(chain.store, "final", 2**62 + 5, [sales(MINUTE, "France", 4, is_final=True)])
+    later = MINUTE + timedelta(minutes=1)
+    open_minute = minutes.write(chain.store, "open", 10**15 + 1, [sales(later, "France", 1)])
+    for batches in ((before, final, open_minute), (open_minute, final, before)):
+        clear(chain)
+        deliver(loader, chain.store, *batches)
+        rows = chain.warehouse.rows("select minute_ts, category, units from live.sales_minute order by minute_ts")
+        assert [tuple(row.values()) for row in rows] == [(MINUTE, "Unknown", 4), (later, "Unknown", 1)]
+
+
 def test_batch_without_rows_is_noted_too(chain: Chain, loader: Warehouse) -> None:
     empty = minutes.write(chain.store, "b0", 0, [], minutes=None, newest_arrival_ts=None)
     deliver(loader, chain.store, empty)

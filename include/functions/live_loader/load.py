@@ -98,8 +98,8 @@ def _merge(session: Session, notice: Notice) -> None:
             "nor activity: it is no batch of minutes, or of another version of the streaming job"
         )
     minutes = {"first_minute": staged["first_minute"], "last_minute": staged["last_minute"]}
-    for table in ("sales_minute", "activity_minute"):
-        _run_file(session, f"live/{table}.sql", **minutes)
+    for name in ("sales_minute", "sales_outdated", "activity_minute", "activity_outdated"):
+        _run_file(session, f"live/{name}.sql", **minutes)
     session.run("delete from staging.live_minute")
 
 
