@@ -64,11 +64,11 @@ def inject(instance: Instance, kind: str) -> int:
     watch = Watch(instance, made)
     try:
         watch.begin()
-        hops, missing = watch.follow(_produce(instance, made.events))
+        hops, missing = watch.follow(produce(instance, made.events))
     finally:
         watch.end()
         if made.undo:
-            _produce(instance, made.undo)
+            produce(instance, made.undo)
     print(table.text(["hop", "after s", "what"], [[hop.name, f"{hop.at_s:.2f}", hop.what] for hop in hops]))
     if missing:
         print(f"Not within {made.due_s + PATIENCE_S:.0f} s: {missing}. See docs/runbook.md, A signal that gets stuck")
@@ -87,7 +87,7 @@ def _check_stream(instance: Instance) -> None:
         )
 
 
-def _produce(instance: Instance, events: list[tuple[str, dict[str, Any]]]) -> float:
+def produce(instance: Instance, events: list[tuple[str, dict[str, Any]]]) -> float:
     """Sends them; returns when the broker had taken the last one (time.time())."""
     from confluent_kafka import Producer
 
