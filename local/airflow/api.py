@@ -12,6 +12,7 @@ from typing import Any
 
 # SQLite under the API refuses a write while the scheduler writes.
 RETRIES = 20
+TIMEOUTS = 3  # of 30 s each
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,8 @@ class AirflowApi:
         self._call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
-        """One call; a 500 is tried again for some seconds. Raises HTTPError."""
+        """One call; a 500 is tried again for some seconds, and so is one without an answer: each may come twice. Raises
+        HTTPError, TimeoutError."""
         for attempt in range(RETRIES):
             request = urllib.request.Request(
                 f"{self.url}{path}",
@@ -140,6 +142,9 @@ class AirflowApi:
                     return json.loads(answer.read() or b"null")
             except urllib.error.HTTPError as error:
                 if error.code < 500 or attempt == RETRIES - 1:
+                    raise
+            except TimeoutError:
+                if attempt >= TIMEOUTS:
                     raise
             time.sleep(0.5)
         raise AssertionError("unreachable")

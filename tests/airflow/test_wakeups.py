@@ -49,6 +49,8 @@ def test_alert_that_is_published_holds_the_order_once(airflow: SmallAirflow) -> 
 
 
 def test_alert_whose_message_never_came_is_handled_by_the_watch(airflow: SmallAirflow) -> None:
+    airflow.api.pause("alert_response")  # what woke it before may wake it again
+    until(lambda: airflow.api.runs("alert_response", state="running") == [], "nobody responds to what came before")
     own = fraud("LOST")
     airflow.sql(
         "insert into ops.alert (alert_id, source, kind, severity, subject, title, reasons, action, state, details, "
@@ -61,6 +63,7 @@ def test_alert_whose_message_never_came_is_handled_by_the_watch(airflow: SmallAi
     assert "LOST" in held(airflow)
     (one,) = airflow.sql("select handled_by from ops.alert where subject = 'order:LOST'")
     assert one["handled_by"].startswith("watches sweep ")
+    airflow.api.unpause("alert_response")
 
 
 def test_triggerer_and_pubsub_that_are_killed_lose_no_alert(airflow: SmallAirflow) -> None:

@@ -267,7 +267,7 @@ def test_request_that_is_no_batch_is_refused_whole(
 def test_sender_over_its_rate_is_told_when_to_come_back(start: Callable[..., Collector], broker: Broker) -> None:
     slow = start(EVENTS_PER_S="1")
     assert slow.post([event(f"rate-{n}") for n in range(1000)]).status_code == 202
-    answer = slow.post([event("rate-more")])
+    answer = slow.post([event(f"rate-more-{n}") for n in range(1000)])
     assert (answer.status_code, int(answer.headers["Retry-After"]) >= 1) == (429, True)
     assert len(messages(broker, "rate-")) == 1000
 

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from local import inject, processes, services
+from local import health, inject, processes, services
 from tests import platform as platforms
 from tests.live.truth import LogTruth
 from tests.platform import Platform, until
@@ -93,6 +93,7 @@ def thefts(live: Platform) -> list[str]:
         found.append(steal(live))
         if victim in ON_THE_WAY:
             live.kill(victim)
+            until(lambda: health.ready(live.instance, victim), f"{victim} answers again")  # noqa: B023
             continue
         for process in until(lambda: of_the_job(live, victim), "the streaming job runs", PATIENCE_S):  # noqa: B023
             process.kill()

@@ -27,7 +27,7 @@ ENDS_A_TRANSACTION = (exp.Command, exp.Create, exp.Alter, exp.Drop, exp.Truncate
 KNOWN_PARAMETERS = {"load_id", "slices", "hours", "counts", "days", "first_day", "past_last_day", "pause_s"} | {
     *("letters", "rule_name", "run_id", "decided_by"),
     *("first_minute", "last_minute", "batch_id", "version", "final_until", "events", "late_to_stream", "rejected"),
-    *("written_ts", "newest_arrival_ts"),
+    *("written_ts", "newest_arrival_ts", "due", "first", "ids", "length_s", "most", "orders", "shelves", "who"),
 }
 
 
