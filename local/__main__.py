@@ -33,7 +33,7 @@ def up(instance: Instance) -> None:
     boot = _Background(lambda: airflow.boot(instance))
     with step("Kafka, warehouse, Dataflow, Pub/Sub, functions") as say:
         # The functions first: Pub/Sub counts the calls that nobody answers.
-        behind = (*services.functions(), *services.stores(instance))
+        behind = (*services.functions(instance), *services.stores(instance))
         services.start(instance, behind)
         health.wait_ready(instance, behind, 120, say)
     up.prepare(instance)

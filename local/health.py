@@ -35,8 +35,8 @@ def ready(instance: Instance, name: str) -> bool:
         return broker.answers(instance.port(name))
     if name == services.PUBSUB:
         return _get(f"{instance.url('pubsub_http')}/oauth2/v3/certs") is not None
-    if name in services.functions():
-        return _get(instance.url(services.functions()[name])) is not None
+    if name in services.functions(instance):
+        return _get(instance.url(services.functions(instance)[name])) is not None
     if name in ("warehouse", "dataflow", services.COLLECTOR):
         return _get(f"{instance.url(name)}/health") is not None
     if name in services.AIRFLOW:
@@ -85,7 +85,7 @@ def status(instance: Instance) -> list[Status]:
         if state == "running" and not ready(instance, name):
             state = "not answering"
         up_s = float(info["now"]) - float(info["start"]) if pid else 0.0  # type: ignore[call-overload, index, arg-type]
-        port = ({"airflow-api": "airflow"} | services.functions()).get(name, name)
+        port = ({"airflow-api": "airflow"} | services.functions(instance)).get(name, name)
         rows.append(
             Status(
                 name, state, pid, up_s, services.ports(instance).get(port), processes.memory_bytes(pid) if pid else 0

@@ -21,6 +21,7 @@ AIRFLOW = ("airflow-api", "airflow-scheduler", "airflow-dag-processor", "airflow
 LIVE, COLLECTOR, PUBSUB = "live", "collector", "pubsub"
 EDGE = (COLLECTOR, LIVE)
 HOUSEKEEPING, SCHEDULER = "housekeeping", "scheduler"
+ALERT_BOOK = "alert_book"
 # Between two runs nothing but a shell waits. After a start the platform has other things to do first.
 DAILY = 'sleep 600; while :; do "$@" && sleep 86400 || sleep 3600; done'
 MINUTELY = 'while :; do sleep 60; "$@"; done'
@@ -40,14 +41,26 @@ def stores(instance: Instance) -> tuple[str, ...]:
     return (*instance.broker_names, "warehouse", "dataflow", PUBSUB)
 
 
-def functions() -> dict[str, str]:
-    """The services of the functions, and what each is called as a function."""
-    return {f"function-{name.replace('_', '-')}": name for name in FUNCTIONS if (SOURCES / name / "main.py").exists()}
+def functions(instance: Instance) -> dict[str, str]:
+    """The services of the functions, and what each is called as a function. Without a stream nothing is judged or
+    loaded: what is left is the book of alerts, for Airflow's own."""
+    names = FUNCTIONS if has_stream(instance) else (ALERT_BOOK,)
+    return {f"function-{name.replace('_', '-')}": name for name in names}
+
+
+def has_stream(instance: Instance) -> bool:
+    """Whether the live half is wanted."""
+    return instance.settings.get("MADHATTER_STREAM") != "off"
+
+
+def edge(instance: Instance) -> tuple[str, ...]:
+    """What begins when all else is there."""
+    return (*EDGE, HOUSEKEEPING, SCHEDULER) if has_stream(instance) else (*EDGE, HOUSEKEEPING)
 
 
 def all_of(instance: Instance) -> tuple[str, ...]:
     """All services of the instance."""
-    return (*stores(instance), *functions(), *AIRFLOW, *EDGE, HOUSEKEEPING, SCHEDULER)
+    return (*stores(instance), *functions(instance), *AIRFLOW, *edge(instance))
 
 
 def commands(instance: Instance) -> dict[str, list[str]]:
@@ -69,7 +82,7 @@ def commands(instance: Instance) -> dict[str, list[str]]:
         "airflow-triggerer": [*airflow, "triggerer", "--skip-serve-logs"],
         PUBSUB: [python, "-m", "local.pubsub", "--port", f"{port(PUBSUB)}", "--http-port", f"{port('pubsub_http')}"],
         COLLECTOR: _function(instance, COLLECTOR, "collect"),
-        **{service: _function(instance, name, name) for service, name in functions().items()},
+        **{service: _function(instance, name, name) for service, name in functions(instance).items()},
         LIVE: [python, "-m", "local.simulator.live", "--bootstrap", instance.bootstrap],
         SCHEDULER: ["/bin/sh", "-c", MINUTELY, SCHEDULER, python, "-m", "local.scheduler", "pipeline_monitor"],
         HOUSEKEEPING: ["/bin/sh", "-c", DAILY, HOUSEKEEPING, python, "-m", "local.housekeeping"],
@@ -83,7 +96,7 @@ def commands(instance: Instance) -> dict[str, list[str]]:
     lines["dataflow"] += ["--port", f"{port('dataflow')}", "--state", f"{instance.data / 'dataflow'}"]
     for name in AIRFLOW:
         lines[name] = [python, "-m", "local.launch", name, "--", *lines[name]]
-    return lines
+    return {name: lines[name] for name in all_of(instance)}
 
 
 def _function(instance: Instance, name: str, target: str) -> list[str]:
@@ -116,7 +129,7 @@ supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
         text += f"""
 [program:{name}]
 command={_escape(shlex.join(command))}
-environment={processes.MARK}="{name}"{f',THREADS="{THREADS}"' if name in functions() else ""}
+environment={processes.MARK}="{name}"{f',THREADS="{THREADS}"' if name in functions(instance) else ""}
 autostart=false
 autorestart=true
 startsecs=2
@@ -245,8 +258,8 @@ def down(instance: Instance) -> int:
     if is_up(instance):
         supervisor = control(instance).supervisor
         # What writes goes before what it writes to; Pub/Sub before the functions, which it would miss, and count it.
-        stop(instance, (LIVE, HOUSEKEEPING, SCHEDULER, PUBSUB, *AIRFLOW))
-        stop(instance, (*functions(), COLLECTOR))
+        stop(instance, [name for name in (*edge(instance), PUBSUB, *AIRFLOW) if name != COLLECTOR])
+        stop(instance, (*functions(instance), COLLECTOR))
         stop(instance, [name for name in stores(instance) if name != PUBSUB])
         supervisor.shutdown()
         wait_for(lambda: not is_up(instance), 20, "supervisord does not end")

@@ -70,7 +70,7 @@ def get_prism(instance: Instance) -> None:
     from local import prism
     from local.prism.install import NotInstalled, install
 
-    if instance.settings.get("MADHATTER_STREAM") == "off":
+    if not services.has_stream(instance):
         return
     try:
         install(prism.home(), note)
@@ -173,7 +173,7 @@ def finish(instance: Instance) -> None:
         # The consumer first: events for a paused DAG are lost, and only the next sweep would find them.
         for dag in ("retail_daily", "platform_health", "retail_hourly", "alert_response", "retail_stream"):
             api.unpause(dag)
-        services.start(instance, (*services.EDGE, services.HOUSEKEEPING, services.SCHEDULER))
+        services.start(instance, services.edge(instance))
         health.wait_ready(instance, [services.COLLECTOR], 60, say)
     print(f"\n{report(instance)}")
 
