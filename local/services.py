@@ -11,6 +11,7 @@ import time
 import xmlrpc.client
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any, cast
 
 from local import processes
 from local.instance import BROKERS, FUNCTIONS, HOST, OFFSETS, ROOT, BrokenInstance, Instance, stored_port_base
@@ -243,8 +244,11 @@ def start(instance: Instance, names: Collection[str]) -> None:
 
 
 def stop(instance: Instance, names: Collection[str]) -> None:
-    """Stops services, all at once, and waits until they are gone. Those that do not run are left alone."""
+    """Stops services, all at once, and waits until they are gone. Those that do not run are left alone, and those that
+    supervisord does not know: it was started with other settings."""
     supervisor = control(instance).supervisor
+    known = {info["name"] for info in cast(list[dict[str, Any]], supervisor.getAllProcessInfo())}
+    names = [name for name in names if name in known]
     for name in names:
         if state(instance, name) not in STOPPED:
             supervisor.stopProcess(name, False)

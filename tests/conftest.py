@@ -30,6 +30,7 @@ WHOLE_PLATFORMS = (
     "tests/chaos/",
     "tests/e2e/",
     "tests/stack/test_brokers.py",
+    "tests/stack/test_live_half.py",
     "tests/stack/test_outages.py",
 )
 

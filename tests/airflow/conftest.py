@@ -12,7 +12,7 @@ from tests.functions.running import Live
 from tests.stand_ins import PubSub, Snowflake
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallAirflow]:
     """Running, with a warehouse, Dataflow, Pub/Sub and alert_book."""
     folder = tmp_path_factory.mktemp("airflow")

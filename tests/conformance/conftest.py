@@ -114,7 +114,7 @@ class Stage:
         return file
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
     """The one that all tests share which do not stop it."""
     server = StandIn(tmp_path_factory.mktemp("warehouse") / "data")
@@ -123,7 +123,7 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
     server.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def open_session(request: pytest.FixtureRequest) -> Callable[..., SnowflakeConnection]:
     """A function that opens one more session, with any of the connector's options."""
     if IS_REAL:

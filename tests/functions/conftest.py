@@ -13,7 +13,7 @@ from tests.functions.running import Function, Live
 from tests.stand_ins import PubSub, Snowflake
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Snowflake]:
     own = Snowflake(tmp_path_factory.mktemp("warehouse"))
     own.start()

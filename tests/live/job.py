@@ -57,6 +57,14 @@ class Live(Process):
         except psutil.NoSuchProcess:
             return []
 
+    def end(self) -> None:
+        """Ends the runner too, as the Dataflow stand-in does."""
+        prisms = self.prisms()
+        super().end()
+        for one in prisms:
+            if one.is_running():
+                one.kill()
+
     @property
     def final_until(self) -> str:
         """Minutes before are final; empty before the first."""

@@ -38,11 +38,7 @@ def job(tmp_path: Path) -> Iterator[Live]:
     pubsub.start()
     live.broker, live.pubsub = broker, pubsub
     yield live
-    prisms = live.prisms()
     live.end()
-    for one in prisms:
-        if one.is_running():
-            one.kill()
     broker.end()
     pubsub.end()
 
@@ -144,4 +140,4 @@ def test_partition_that_is_added_is_read_from_its_beginning(job: Live) -> None:
     producer.produce("sales.orders", json.dumps(event).encode(), partition=2)
     assert producer.flush(60) == 0
     until(lambda: any(row[5] == 1 for row in rows(job)), "the order is counted")
-    assert told.of("live.batches")[-1]["events"] == 1
+    assert max(batch["events"] for batch in told.of("live.batches")) == 1

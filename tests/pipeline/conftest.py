@@ -11,7 +11,7 @@ from tests.pipeline.chain import Chain, empty_chain
 from tests.stand_ins import Snowflake
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def snowflake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Snowflake]:
     """A running, migrated warehouse."""
     own = Snowflake(tmp_path_factory.mktemp("snowflake"))

@@ -12,11 +12,11 @@ SEED = 42
 MONDAY_MS = 1_795_392_000_000  # 2026-11-23T00:00Z
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def known() -> shop.Shop:
     return shop.load()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def market(known: shop.Shop) -> Market:
     return Market(known, Pace.of(SEED, DEFAULT_RATE))

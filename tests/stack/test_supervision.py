@@ -112,6 +112,15 @@ def test_other_settings_restart_the_services(instance: Instance, monkeypatch: py
     assert pid(instance, "warehouse") != before
 
 
+def test_stop_with_other_settings_than_the_start_ends_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Instance(tmp_path, free_port_base())
+    monkeypatch.setenv("MADHATTER_STREAM", "off")
+    services.supervise(other)
+    monkeypatch.delenv("MADHATTER_STREAM")
+    services.down(other)
+    assert processes.of_service(other.home) == []
+
+
 def test_port_of_another_program_is_named(tmp_path: Path) -> None:
     other = Instance(tmp_path / "home", free_port_base())
     with socket.socket() as program:
