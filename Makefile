@@ -11,7 +11,7 @@ FIND_PYTHON = python="$$(sh local/find_python.sh)"; \
 unexport PYTHONDONTWRITEBYTECODE
 export MADHATTER_HOME PORT_BASE BROKERS S Q FORMAT TARGET
 
-.PHONY: help up down status logs sql clean migrate signal drill test lint lock contract replay conformance bench bench-sim bench-hour bench-year soak preflight install install-dev
+.PHONY: help up down status logs sql clean migrate signal letters drill test lint lock contract replay conformance bench bench-sim bench-hour bench-seconds bench-year soak preflight install install-dev
 
 help: ## This list
 	@echo "make ..."
@@ -42,6 +42,9 @@ migrate: ## Bring the warehouse's schemas up to date
 signal: ## Something happens, and its way is shown hop by hop: make signal K=fraud (or stock, sensor, cart)
 	@$(NEED_PLATFORM) "$(PLATFORM)" -m local signal "$(K)"
 
+letters: ## Dead letters of Pub/Sub by subscription; make letters AGAIN=alert-book sends them again
+	@$(NEED_PLATFORM) "$(PLATFORM)" -m local letters $(AGAIN)
+
 drill: ## Rebuild the warehouse from archive, migrations and ledger beside the running one, and compare
 	@$(NEED_PLATFORM) "$(PLATFORM)" -m local drill
 
@@ -63,6 +66,9 @@ replay: ## Send a file of yours: make replay FILE=orders.csv MAP=orders.map.yaml
 conformance: install-dev ## The warehouse's semantics (TARGET=snowflake CONNECTION=name: on a real account)
 	@MADHATTER_CONFORMANCE_TARGET=$(TARGET) MADHATTER_CONFORMANCE_CONNECTION=$(CONNECTION) \
 		"$(PLATFORM)" -m pytest tests/conformance
+
+bench-seconds: install-dev ## Measure how soon the whole platform reacts at 2,000 events/s, and whether it grows
+	@"$(PLATFORM)" -m bench.seconds --chart docs/images/seconds.svg
 
 bench: install-dev ## Measure against the alternatives
 	@"$(PLATFORM)" -m local bench

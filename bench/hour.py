@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,10 +22,10 @@ from typing import Any
 
 import psutil
 
+from bench import own
 from local import table
 from local.airflow.api import AirflowApi
-from local.instance import OWN, ROOT, Instance
-from local.ports import free_port_base
+from local.instance import Instance
 from local.progress import step
 from local.warehouse import query
 
@@ -40,33 +39,14 @@ STAGES = ("plan", "transform", "stage", "audit", "publish")
 def start(home: Path) -> Instance:
     """A platform with windows of two minutes and no live events; its first window is the current one."""
     now = datetime.now(UTC).replace(second=0, microsecond=0)
-    own = {
-        "MADHATTER_HOME": str(home),
-        "PORT_BASE": str(free_port_base()),
-        "MADHATTER_CADENCE": f"*/{WINDOW_S // 60} * * * *",
-        "MADHATTER_WINDOW_S": str(WINDOW_S),
-        "MADHATTER_TAIL_S": str(TAIL_S),
-        "MADHATTER_LIVE_RATE": "0",
-        "PLATFORM_START": (now - timedelta(minutes=now.minute % (WINDOW_S // 60))).isoformat(),
-    }
-    for name in [name for name in os.environ if name.startswith(OWN)]:
-        del os.environ[name]
-    os.environ.update(own)  # Instance reads them, as it does in `make up`
-    _run("-m", "local", "up")
-    return Instance.current()
-
-
-def _run(*arguments: str) -> str:
-    """What a Python process prints. Raises RuntimeError with its last words."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    return own.start(
+        home,
+        MADHATTER_CADENCE=f"*/{WINDOW_S // 60} * * * *",
+        MADHATTER_WINDOW_S=str(WINDOW_S),
+        MADHATTER_TAIL_S=str(TAIL_S),
+        MADHATTER_LIVE_RATE="0",
+        PLATFORM_START=(now - timedelta(minutes=now.minute % (WINDOW_S // 60))).isoformat(),
     )
-    if done.returncode:
-        raise RuntimeError(
-            f"{' '.join(arguments)} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}"
-        )
-    return done.stdout
 
 
 def send(instance: Instance, events: int) -> str:
@@ -77,7 +57,7 @@ def send(instance: Instance, events: int) -> str:
     end = datetime.now(UTC).replace(microsecond=0)
     window = ["--from", (end - timedelta(hours=1)).isoformat(), "--to", end.isoformat()]
     bootstrap = ["--bootstrap", instance.address("kafka")]
-    return _run("-m", "local.simulator.batch", *bootstrap, *window, "--rate", f"{events / 3600:.3f}").strip()
+    return own.run("-m", "local.simulator.batch", *bootstrap, *window, "--rate", f"{events / 3600:.3f}").strip()
 
 
 def published(instance: Instance, at_least: int) -> tuple[dict[str, Any], float]:
@@ -187,13 +167,13 @@ def main() -> int:
                     "select topic, partition, start_offset, end_offset from ops.slice_partition where slice_id = %s"
                 )
                 places = json.dumps([list(place.values()) for place in query(instance, offsets, [row["slice_id"]])])
-                plain = _run("-m", "bench.hour", "--bootstrap", instance.address("kafka"), "--plain", places)
+                plain = own.run("-m", "bench.hour", "--bootstrap", instance.address("kafka"), "--plain", places)
         except (RuntimeError, OSError) as error:
             print(f"\n{error}", file=sys.stderr)
             return 1
         finally:
             with suppress(RuntimeError):
-                _run("-m", "local", "down")
+                own.run("-m", "local", "down")
     print(f"\n{os.cpu_count()} cores\n{report(row, total_s, peak_mb, json.loads(plain))}")
     return 0
 

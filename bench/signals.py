@@ -107,9 +107,7 @@ def row(topic: str, value: bytes, arrival_ms: int, partition: int, offset: int) 
     head = e.event_id, event_ms, arrival_ms
     if topic == "sales.orders":
         amount = sum(line.quantity * int(line.unit_price * 1000) for line in e.lines)
-        paid = tuple(
-            PaymentRow(p.method, p.outcome, int(p.amount * 1000), p.card_hash, p.billing_country) for p in e.payments
-        )
+        paid = tuple(PaymentRow(p.method, p.outcome, p.card_hash, p.billing_country) for p in e.payments)
         region = regions().get(e.country)
         return OrderRow(*head, e.order_id, e.order_type, e.customer_id, e.country, region, e.channel, amount, paid)
     if topic == "inventory.movements":

@@ -158,6 +158,12 @@ def signal(instance: Instance, kind: str) -> int:
     return inject(instance, kind)
 
 
+def letters(instance: Instance, again: str) -> int:
+    """Shows the dead letters of Pub/Sub, or sends those of a subscription again."""
+    arguments = ["--project", instance.settings["MADHATTER_PROJECT"], *(["--again", again] if again else [])]
+    return run(instance, "include.pubsub.letters", *arguments)
+
+
 def run(instance: Instance, module: str, *arguments: str) -> int:
     """Runs a Python module with the instance's environment, in the repository."""
     return subprocess.run(
@@ -204,6 +210,7 @@ def main() -> int:
     p.add_argument("query", nargs="?", default=os.environ.get("Q", ""))
     p.add_argument("--format", default=os.environ.get("FORMAT") or "table", choices=["table", "csv"])
     commands.add_parser("signal").add_argument("kind", nargs="?", default="")
+    commands.add_parser("letters").add_argument("again", nargs="?", default="")
     p = commands.add_parser("clean")
     p.add_argument("--all", action="store_true", dest="everything")
     for name in ("test", "bench"):
@@ -231,6 +238,7 @@ def main() -> int:
         "migrate": lambda: migrate(instance),
         "drill": lambda: drill(instance),
         "signal": lambda: signal(instance, a.kind),
+        "letters": lambda: letters(instance, a.again),
         "logs": lambda: logs(instance, a.service, a.lines, a.follow),
         "sql": lambda: sql(instance, a.query, a.format),
         "clean": lambda: clean(instance, a.everything),

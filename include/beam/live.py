@@ -5,7 +5,8 @@ Writes  every 10 s what has changed of the minutes, and each final minute: <stor
         in Pub/Sub's live.batches; signals, to the topics in include/signals.py; messages on which the job's own code
         fails, without their payload, to live.dead_letters.
 Again   what is final and every signal is a function of the log and the snapshot alone. A job that begins anew
-        goes back 40 minutes from where <store>/live/position.json says and tells nothing of the time before.
+        goes back 40 minutes from where <store>/live/position.json (minutes) and signals.json say, and tells nothing of
+        the time before.
 
 Beam's elements are batches of columns, not events. State lives in the worker's memory behind Beam's (live_state.py).
 """
@@ -29,7 +30,7 @@ from include.beam.live_copies import CountOnce
 from include.beam.live_minutes import Minutes
 from include.beam.live_parse import ParseBatch
 from include.beam.live_rules import Judge, of_minute
-from include.beam.live_sink import Publish, WriteMinutes, position_uri
+from include.beam.live_sink import Publish, SignalsUntil, WriteMinutes, position_uri, signals_uri
 from include.beam.live_source import FindPartitions, ReadPartition, Topic
 from include.beam.rules import RULES
 from include.beam.rules.rows import MinuteRow
@@ -59,11 +60,13 @@ class Settings:
 
 
 def since(store: str, now_ms: int) -> int:
-    """Where a job takes over, POSIX milliseconds: where the last one's minutes are final, else the next full minute."""
-    uri = position_uri(store)
-    if storage.exists(uri):
-        return round(datetime.fromisoformat(storage.read_json(uri)["final_until"]).timestamp() * 1000)
-    return -(-now_ms // MINUTE_MS) * MINUTE_MS
+    """Where a job takes over, POSIX milliseconds: where the last one's minutes are final and its signals are out, else
+    the next full minute."""
+    marks = ((position_uri(store), "final_until"), (signals_uri(store), "until"))
+    reached = [storage.read_json(uri)[name] for uri, name in marks if storage.exists(uri)]
+    if not reached:
+        return -(-now_ms // MINUTE_MS) * MINUTE_MS
+    return int(min(datetime.fromisoformat(moment).timestamp() for moment in reached)) * 1000
 
 
 def build(pipeline: beam.Pipeline, settings: Settings, rules: Sequence[type[Rule]] = RULES) -> None:
@@ -79,7 +82,9 @@ def build(pipeline: beam.Pipeline, settings: Settings, rules: Sequence[type[Rule
         | "find partitions" >> beam.ParDo(FindPartitions(settings.bootstrap_servers, earlier))
         | "read" >> beam.ParDo(ReadPartition())
         | "parse"
-        >> beam.ParDo(ParseBatch(of_events, settings.snapshot)).with_outputs("counted", "letters", main="rows")
+        >> beam.ParDo(ParseBatch(of_events, settings.snapshot, settings.since_ms)).with_outputs(
+            "counted", "letters", main="rows"
+        )
     )
     sums = _of(parsed.counted, str) | "count once" >> beam.ParDo(CountOnce(settings.first)).with_output_types(
         tuple[int, bytes]
@@ -103,9 +108,15 @@ def build(pipeline: beam.Pipeline, settings: Settings, rules: Sequence[type[Rule
             found = _of(rows, int) | step >> beam.ParDo(judge).with_outputs("letters", main="signals")
             told.append(found.signals)
             letters.append(found.letters)
+    published = [start]
     for name, parts in (("signals", told), ("letters", letters)):
         for number, part in enumerate(parts):
-            _ = part | f"publish {name} {number}" >> beam.ParDo(Publish(settings.project))
+            done = part | f"publish {name} {number}" >> beam.ParDo(Publish(settings.project))
+            if name == "signals":
+                done.element_type = start.element_type
+                published.append(done)
+    marked = published | "all signals" >> beam.Flatten()
+    _ = _of(marked, int) | "signals until" >> beam.ParDo(SignalsUntil(settings.store, settings.since_ms))
 
 
 def _of(keyed: Any, key: type) -> Any:

@@ -2,7 +2,8 @@
 
 An id is remembered while a copy of it could still be accepted. A session starts with an event that has none of its
 session before it within 30 minutes of arrival, its copies included, so that a job that begins anew 35 minutes earlier
-finds the same starts.
+finds the same starts. A partition that is added while it runs takes keys of others: what is known of their sessions
+and copies stays behind, so that for half an hour some sessions count twice, until the hour is published.
 """
 
 from __future__ import annotations

@@ -134,8 +134,10 @@ class PartitionLog:
         except KafkaException:
             self.idle_since_s = None
             return
-        # Markers of transactions fill offsets at the end that no message comes for.
-        self.idle_since_s = now if max(self.offset, self._eof) >= self.end else None
+        # Markers of transactions fill offsets at the end that no message comes for. What is asked for ends before the
+        # first open transaction; what fetches say is the whole log's end: its messages are still to come.
+        _, high = self.consumer.get_watermark_offsets(self._place(), cached=True)
+        self.idle_since_s = now if max(self.offset, self._eof) >= max(self.end, high) else None
 
     def _place(self) -> TopicPartition:
         return TopicPartition(self.topic, self.partition)

@@ -6,6 +6,7 @@ to the stream. What a final minute says is a function of the log alone.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -24,13 +25,16 @@ from include.beam.rules.rows import MinuteRow
 from include.beam.rules.rule import LATENESS_MS
 
 UPSERT_S = 10
+# A drained job's watermark says nothing about the log.
+AHEAD = "the watermark is ahead of the clock, the job is being drained or the clock was put back: start it anew"
 OPEN_MS = 60_000 + LATENESS_MS  # from a minute's start until it is final
 # A final minute's version is above that of every other, so that no job that is behind can undo it.
 FINAL = 1 << 62
-TAKEN, CLOSED, WRITTEN = 1, 2, 3
+TAKEN, CLOSED, WRITTEN, TOLD = 1, 2, 3, 4
 
 Key = tuple[int, str, str, str, str]  # minute, kind, country, category, channel
 _decode = msgspec.msgpack.Decoder(list[Sums]).decode
+log_ = logging.getLogger(__name__)  # `log` is Beam's state
 
 
 class Row(Struct, array_like=True):
@@ -75,13 +79,15 @@ class OpenMinutes:
 
     def take(self, kind: int, blob: bytes) -> list[Row]:
         """TAKEN: a list of Sums. CLOSED: minutes before this one are final; returns their rows. WRITTEN: all changes
-        are out; returns the rows that have changed."""
+        are out; returns the rows that have changed. TOLD: how much was read is out."""
         if kind == TAKEN:
             for sums in _decode(blob):
                 self._add(sums)
             return []
-        self.totals[:2] = [0, 0]
-        self.rejected = {}
+        if kind == TOLD:
+            self.totals[:2] = [0, 0]
+            self.rejected = {}
+            return []
         if kind == WRITTEN:
             changed = [self.rows[key] for key in sorted(self.changed)]
             self.changed.clear()
@@ -181,6 +187,7 @@ class Minutes(beam.DoFn):  # type: ignore[misc]
             # Else what was read is told of with the first minute that is.
             if any(minute >= self.since for minute, *_ in state.fold.changed):
                 rows = self._told(state.take(WRITTEN, b""))
+                state.take(TOLD, b"")
             state.compact()
         if rows:
             yield Outcome(rows, _version(), None, read, rejected, late, newest_ms)
@@ -195,12 +202,15 @@ class Minutes(beam.DoFn):  # type: ignore[misc]
     ) -> Iterator[Any]:
         now_ms = at.micros // 1000
         if now_ms > time.time() * 1000:
-            return  # a drained job: its watermark says nothing about the log
+            log_.warning("no minute closes any more: %s", AHEAD)
+            return
         with held("minutes", 0, self._make, version, log) as state:
             first = state.fold.closed
             until = (now_ms - LATENESS_MS) // 60_000
             (read, late, newest_ms), rejected = state.fold.totals, state.fold.rejected
             rows = state.take(CLOSED, until.to_bytes(8, "big"))
+            if until > self.since:
+                state.take(TOLD, b"")
         close.set(Timestamp.of(((until + 1) * 60_000 + LATENESS_MS) / 1000))
         if until > self.since:
             told = self._told(rows)

@@ -82,11 +82,12 @@ def shard(key: str) -> int:
 
 
 class TopicParser:
-    """Parses the messages of one topic. rules: all; who takes the topic's rows gets them. categories: of products."""
+    """Parses the messages of one topic. rules: all; who takes the topic's rows gets them. categories: of products.
+    since_ms: what arrived before was told by an earlier job, how much of it there was and what was wrong with it."""
 
-    def __init__(self, topic: str, rules: Sequence[Rule], categories: Mapping[str, str]) -> None:
+    def __init__(self, topic: str, rules: Sequence[Rule], categories: Mapping[str, str], since_ms: int = 0) -> None:
         module = generated(topic)
-        self.topic, self.categories = topic, categories
+        self.topic, self.categories, self.since_ms = topic, categories, since_ms
         self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(module.Event).decode
         self.earliest_us = round(module.CONTRACT.accepted_from.timestamp() * 1_000_000)
         self.ahead_us = module.CONTRACT.accepted_ahead_s * 1_000_000
@@ -105,15 +106,16 @@ class TopicParser:
         self.visits: list[Visit] = []
         self.trades: list[Trade] = []
 
-    def parse(self, batch: Batch) -> tuple[Shards, Counted, list[DeadLetter]]:
-        """(rows for the rules by shard, what the minutes need, dead letters)."""
+    def parse(self, batch: Batch, *, careful: bool = False) -> tuple[Shards, Counted, list[DeadLetter]]:
+        """(rows for the rules by shard, what the minutes need, dead letters). careful: a message whose row cannot be
+        encoded is a dead letter too."""
         self.visits, self.trades = [], []
         shards: Shards = [{} for _ in range(SHARDS)]
         rejected: dict[str, int] = {}
         letters: list[DeadLetter] = []
         late = 0
         decode, make, earliest_us, ahead_us = self.decode, self.make, self.earliest_us, self.ahead_us
-        late_us = LATENESS_MS * 1_000
+        late_us, since_ms = LATENESS_MS * 1_000, self.since_ms
         for offset, arrival_ms, value in zip(batch.offsets, batch.arrivals_ms, batch.values):
             try:
                 event = decode(value)
@@ -124,23 +126,39 @@ class TopicParser:
                 if -behind_us > ahead_us:
                     raise Rejected("event_ts is too far ahead of arrival")
                 is_late = behind_us > late_us
-                late += is_late
+                late += is_late and arrival_ms >= since_ms
                 rules = self.late_rules if is_late else self.rules
                 if is_late and not rules:
                     continue
+                visits, trades = len(self.visits), len(self.trades)
                 row = make(event, event_us // 1_000, arrival_ms, batch.partition, offset, is_late)
+                if careful:
+                    self._check(row, visits, trades)
                 for name, keys in rules:
                     for key in keys(row):
                         shards[shard(key)].setdefault(name, []).append((key, offset, row))
             except _NOT_AN_EVENT as error:
+                if arrival_ms < since_ms:
+                    continue
                 why = f"{batch.topic}: {reason(value, error)}"
                 rejected[why] = rejected.get(why, 0) + 1
             except Exception as error:
+                if arrival_ms < since_ms:
+                    continue
                 log.exception("%s offset %d: the job fails on this message", batch.place, offset)
                 letters.append(DeadLetter(batch.topic, batch.partition, offset, told(error)))
         newest_ms = batch.arrivals_ms[-1]
-        counted = Counted(self.channel, len(batch.values), rejected, late, newest_ms, self.visits, self.trades)
+        read = sum(arrival_ms >= since_ms for arrival_ms in batch.arrivals_ms)
+        counted = Counted(self.channel, read, rejected, late, newest_ms, self.visits, self.trades)
         return shards, counted, letters
+
+    def _check(self, row: Any, visits: int, trades: int) -> None:
+        """Raises where a message's row, visit or trade cannot be encoded, and forgets them."""
+        try:
+            encode((row, self.visits[visits:], self.trades[trades:]))
+        except Exception:
+            del self.visits[visits:], self.trades[trades:]
+            raise
 
     def _interaction(
         self, event: Any, event_ms: int, arrival_ms: int, _partition: int, _offset: int, is_late: bool
@@ -178,6 +196,8 @@ class TopicParser:
             total[1] += mills
         if abs(amount) >= MOST_MILLS or any(abs(mills) >= MOST_MILLS for _, mills in totals.values()):
             raise Rejected("the order's amount does not fit NUMBER(18,4)")
+        for paid in event.payments:
+            _check_number(paid.amount, 18, 4, "a payment's amount")
         kind = event.order_type
         what = "o" if kind == "sale" else "r" if kind == "return" else ""
         lines = [(category, units, mills) for category, (units, mills) in totals.items()] if what else []
@@ -197,8 +217,7 @@ class TopicParser:
             event.channel,
             amount,
             tuple(
-                PaymentRow(paid.method, paid.outcome, int(paid.amount * 1000), paid.card_hash, paid.billing_country)
-                for paid in event.payments
+                PaymentRow(paid.method, paid.outcome, paid.card_hash, paid.billing_country) for paid in event.payments
             ),
         )
 
@@ -219,6 +238,7 @@ class TopicParser:
         )
 
     def _reading(self, event: Any, event_ms: int, arrival_ms: int, *_: int) -> ReadingRow:
+        _check_number(event.reading, 12, 3, "the reading")
         return ReadingRow(
             event.event_id,
             event_ms,
@@ -234,8 +254,8 @@ class ParseBatch(beam.DoFn):  # type: ignore[misc]
     """Batch -> tagged `counted`: (place, Counted) and `letters`: DeadLetter; and at a bundle's end (shard, rows of all
     batches: a list of topic, partition, {rule: [(key, offset, row)]}). All encoded."""
 
-    def __init__(self, rules: Sequence[type[Rule]], snapshot_uri: str | None) -> None:
-        self.rules, self.snapshot_uri = rules, snapshot_uri
+    def __init__(self, rules: Sequence[type[Rule]], snapshot_uri: str | None, since_ms: int) -> None:
+        self.rules, self.snapshot_uri, self.since_ms = rules, snapshot_uri, since_ms
 
     def setup(self) -> None:
         self.parsers: dict[str, TopicParser] = {}
@@ -243,7 +263,7 @@ class ParseBatch(beam.DoFn):  # type: ignore[misc]
         self.read, self.rejected = Metrics.counter("live", "read"), Metrics.counter("live", "rejected")
 
     def start_bundle(self) -> None:
-        self.rows: list[list[tuple[str, int, dict[str, Any]]]] = [[] for _ in range(SHARDS)]
+        self.rows: list[list[tuple[str, int, msgspec.Raw]]] = [[] for _ in range(SHARDS)]
         self.earliest = MAX_TIMESTAMP
 
     def process(self, batch: Batch, at: Any = beam.DoFn.TimestampParam) -> Iterator[Any]:
@@ -251,15 +271,21 @@ class ParseBatch(beam.DoFn):  # type: ignore[misc]
         if parser is None:
             known = snapshot.read(self.snapshot_uri) if self.snapshot_uri else None
             rules = [rule(known) for rule in self.rules]
-            parser = self.parsers[batch.topic] = TopicParser(batch.topic, rules, known.categories if known else {})
+            categories = known.categories if known else {}
+            parser = self.parsers[batch.topic] = TopicParser(batch.topic, rules, categories, self.since_ms)
         shards, counted, letters = parser.parse(batch)
+        try:
+            blobs, sums = [encode(new) if new else None for new in shards], encode(counted)
+        except Exception:  # one message's: it is found, and the others go on
+            shards, counted, letters = parser.parse(batch, careful=True)
+            blobs, sums = [encode(new) if new else None for new in shards], encode(counted)
         self.read.inc(counted.read)
         self.rejected.inc(sum(counted.rejected.values()))
         self.earliest = min(self.earliest, at)
-        for rows, new in zip(self.rows, shards):
-            if new:
-                rows.append((batch.topic, batch.partition, new))
-        yield TaggedOutput("counted", (batch.place, encode(counted)))
+        for rows, blob in zip(self.rows, blobs):
+            if blob:
+                rows.append((batch.topic, batch.partition, msgspec.Raw(blob)))
+        yield TaggedOutput("counted", (batch.place, sums))
         for letter in letters[:MOST_LETTERS]:
             yield TaggedOutput("letters", letter)
         if len(letters) > MOST_LETTERS:
@@ -274,11 +300,21 @@ class ParseBatch(beam.DoFn):  # type: ignore[misc]
 
 def _mills(price: Decimal) -> int:
     """Thousandths of GBP. Raises Rejected where the column cannot hold the price."""
+    # Its size first: a number of three letters may have a million digits.
+    if not (price.is_finite() and 0 <= price < 10**9):
+        raise Rejected("unit_price is below 0 or does not fit NUMBER(12,3)")
     scaled = price.scaleb(3)
     mills = int(scaled)
-    if mills != scaled or not 0 <= mills < 10**12:
+    if mills != scaled:
         raise Rejected("unit_price is below 0 or does not fit NUMBER(12,3)")
     return mills
+
+
+def _check_number(value: Decimal, digits: int, decimals: int, name: str) -> None:
+    """Raises Rejected where NUMBER(digits, decimals) cannot hold the value, as the hour does."""
+    if value.is_finite() and abs(value) < 10 ** (digits - decimals) and value == round(value, decimals):
+        return
+    raise Rejected(f"{name} does not fit NUMBER({digits},{decimals})")
 
 
 def regions() -> Mapping[str, str]:

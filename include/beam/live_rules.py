@@ -16,6 +16,7 @@ from apache_beam.transforms.userstate import TimerSpec, on_timer
 
 from include import signals
 from include.beam import snapshot
+from include.beam.live_minutes import AHEAD
 from include.beam.live_reasons import DeadLetter, told
 from include.beam.live_state import held, log_spec, version_spec
 from include.beam.rules.rows import MinuteRow
@@ -24,7 +25,7 @@ from include.beam.rules.rule import Found, Rule
 ROWS, TIME = 1, 2
 ADVANCE_S = 2  # what is decided by the absence of events is decided so late, at most
 COMPACT_MS = 60_000
-log = logging.getLogger(__name__)
+log = log_ = logging.getLogger(__name__)  # in methods with Beam's state `log` is that
 _decode = msgspec.msgpack.Decoder(list[tuple[str, int, dict[str, msgspec.Raw]]]).decode
 
 
@@ -129,7 +130,8 @@ class Judge(beam.DoFn):  # type: ignore[misc]
     ) -> Iterator[Any]:
         now_ms = at.micros // 1000
         if now_ms > time.time() * 1000:
-            return  # a drained job: its watermark says nothing about the log
+            log_.warning("%s: nothing is decided by absence any more: %s", self.step, AHEAD)
+            return
         with held(self.step, number, self._make, version, log) as state:
             found, _ = state.take(TIME, now_ms.to_bytes(8, "big"))
             if now_ms - state.fold.compacted_ms >= COMPACT_MS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -13,12 +14,16 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 import msgspec
 import pyarrow as pa
+from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.userstate import TimerSpec, on_timer
+from apache_beam.utils.timestamp import Timestamp
 
 from include import signals, storage
 from include.beam.live_minutes import Outcome, Row
 from include.beam.live_reasons import DeadLetter
 
 NOTICES, LETTERS = "live.batches", "live.dead_letters"
+TICK_S = 60
 PATIENCE_S = 120  # for Pub/Sub; what it has not taken then fails the bundle
 MOST_MILLS = 10**17 - 1
 SCHEMA = pa.schema(
@@ -55,6 +60,11 @@ class Message(NamedTuple):
 def position_uri(store: str) -> str:
     """Where the job says up to where its minutes are final."""
     return storage.join(store, "live", "position.json")
+
+
+def signals_uri(store: str) -> str:
+    """Where the job says up to which arrival its signals are with Pub/Sub."""
+    return storage.join(store, "live", "signals.json")
 
 
 def of_signal(signal: signals.Signal) -> Message:
@@ -104,7 +114,7 @@ def publisher(project: str) -> Publisher:
 
 
 class Publish(beam.DoFn):  # type: ignore[misc]
-    """Signals and DeadLetters -> Pub/Sub; a bundle ends when they are there."""
+    """Signals and DeadLetters -> Pub/Sub; a bundle ends when they are there. Gives nothing on but its watermark."""
 
     def __init__(self, project: str) -> None:
         self.project = project
@@ -122,8 +132,32 @@ class Publish(beam.DoFn):  # type: ignore[misc]
         self.publisher.publish(self.messages)
 
 
+class SignalsUntil(beam.DoFn):  # type: ignore[misc]
+    """(0, b"") once, and no more than the watermark of what publishes signals -> signals.json, once a minute: before
+    that arrival all has been judged, and Pub/Sub has what was found. since_ms: where the job begins."""
+
+    TICK = TimerSpec("tick", TimeDomain.WATERMARK)
+
+    def __init__(self, store: str, since_ms: int) -> None:
+        self.store, self.since_ms = store, since_ms
+
+    def process(self, _: tuple[int, bytes], tick: Any = beam.DoFn.TimerParam(TICK)) -> None:
+        self._write(self.since_ms)
+        tick.set(Timestamp.of(self.since_ms / 1000 + TICK_S))
+
+    @on_timer(TICK)  # type: ignore[misc]
+    def on_tick(self, at: Any = beam.DoFn.TimestampParam, tick: Any = beam.DoFn.TimerParam(TICK)) -> None:
+        if at.micros <= time.time() * 1_000_000:  # else a drained job: its watermark says nothing about the log
+            self._write(at.micros // 1000)
+            tick.set(at + TICK_S)
+
+    def _write(self, until_ms: int) -> None:
+        storage.write_json(signals_uri(self.store), {"until": _iso(until_ms)})
+
+
 class WriteMinutes(beam.DoFn):  # type: ignore[misc]
-    """Outcome -> a Parquet file, then its notice; after a final one position.json, where a later job begins."""
+    """Outcome -> a Parquet file of its rows, if there are any, then its notice; after a final one position.json, where
+    a later job begins."""
 
     def __init__(self, store: str, project: str) -> None:
         self.store, self.project = store, project
@@ -135,10 +169,12 @@ class WriteMinutes(beam.DoFn):  # type: ignore[misc]
         now = datetime.now(UTC)
         if outcome.rejected:
             log.warning("rejected of the last %d messages: %s", outcome.read, outcome.rejected)
-        if outcome.rows:
+        if outcome.rows or outcome.final_until_ms is not None:
             batch_id = f"{now:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}"
-            uri = storage.join(self.store, "live", "batches", f"{now:%Y-%m-%d}", f"{batch_id}.parquet")
-            storage.write_table(uri, table(outcome))
+            uri = ""
+            if outcome.rows:
+                uri = storage.join(self.store, "live", "batches", f"{now:%Y-%m-%d}", f"{batch_id}.parquet")
+                storage.write_table(uri, table(outcome))
             notice = notice_of(outcome, batch_id, uri, now)
             self.publisher.publish([Message(NOTICES, msgspec.json.encode(notice), {"batch_id": batch_id})])
         if outcome.final_until_ms is not None:
@@ -162,18 +198,19 @@ def table(outcome: Outcome) -> pa.Table:
 
 def notice_of(outcome: Outcome, batch_id: str, uri: str, written_ts: datetime) -> dict[str, Any]:
     """What is told of a batch. events: messages read since the last one, with copies, late and rejected ones."""
+    minutes = [_iso(row.minute * 60_000) for row in (outcome.rows[0], outcome.rows[-1])] if outcome.rows else None
     return {
         "batch_id": batch_id,
         "uri": uri,
         "rows": len(outcome.rows),
         "version": outcome.version,
-        "minutes": [_iso(outcome.rows[0].minute * 60_000), _iso(outcome.rows[-1].minute * 60_000)],
+        "minutes": minutes,
         "final_until": None if outcome.final_until_ms is None else _iso(outcome.final_until_ms),
         "events": outcome.read,
         "late_to_stream": outcome.late,
         "rejected": sum(outcome.rejected.values()),
         "written_ts": written_ts.isoformat(),
-        "newest_arrival_ts": _iso(outcome.newest_ms),
+        "newest_arrival_ts": _iso(outcome.newest_ms) if outcome.newest_ms else None,
     }
 
 

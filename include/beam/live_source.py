@@ -8,6 +8,7 @@ last message, or of the moment when the broker said that there is none.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -52,8 +53,6 @@ class Arrival(WatermarkEstimatorProvider):  # type: ignore[misc]
 class OpenTracker(OffsetRestrictionTracker):  # type: ignore[misc]
     """Of an endless range. Every split is a checkpoint at the place reached: a partition is read by one at a time."""
 
-    backlog = 1
-
     def is_bounded(self) -> bool:
         return False
 
@@ -71,7 +70,7 @@ class OpenTracker(OffsetRestrictionTracker):  # type: ignore[misc]
 
     def current_progress(self) -> RestrictionProgress:
         reached = 0 if self._current_position is None else self._current_position + 1 - self._range.start
-        return RestrictionProgress(completed=reached, remaining=max(1, self.backlog - reached))
+        return RestrictionProgress(completed=reached, remaining=1)
 
 
 class OpenRange(RestrictionProvider):  # type: ignore[misc]
@@ -128,18 +127,16 @@ class FindPartitions(beam.DoFn):  # type: ignore[misc]
     ) -> Iterator[Any]:
         asked = Timestamp.now()
         found = tracker.current_restriction().start
-        try:
-            known = self.consumer.list_topics(topic.name, timeout=ANSWER_S).topics[topic.name]
-            if known.error:
-                raise KafkaException(known.error)
-            count = len(known.partitions)
-            starts = [self._start(topic, partition) for partition in range(found, count)]
-        except KafkaException as error:  # a broker that is away, or a topic that is still to come, is asked again
-            log.warning("%s: its partitions cannot be had: %s", topic.name, error)
-            tracker.defer_remainder(Duration(AGAIN_S))
-            return
+        while (starts := self._starts(topic, found)) is None:
+            if found:
+                tracker.defer_remainder(Duration(AGAIN_S))
+                return
+            # A runner may take a restriction that has given nothing yet for one that holds back nothing: no other
+            # topic may go on, and its minutes become final, before this one is there.
+            time.sleep(AGAIN_S)
+            asked = Timestamp.now()
         if starts:
-            if not tracker.try_claim(count - 1):
+            if not tracker.try_claim(found + len(starts) - 1):
                 return
             for partition, start in enumerate(starts, found):
                 split = Split(self.bootstrap_servers, topic.name, partition, start, topic.from_ms)
@@ -148,6 +145,18 @@ class FindPartitions(beam.DoFn):  # type: ignore[misc]
         if asked - SLACK_S > watermark.current_watermark():
             watermark.set_watermark(asked - SLACK_S)
         tracker.defer_remainder(Duration(LOOK_S))
+
+    def _starts(self, topic: Topic, found: int) -> list[int] | None:
+        """Where to begin in each partition that is not found yet; None while a broker is away or the topic is still to
+        come."""
+        try:
+            known = self.consumer.list_topics(topic.name, timeout=ANSWER_S).topics[topic.name]
+            if known.error:
+                raise KafkaException(known.error)
+            return [self._start(topic, partition) for partition in range(found, len(known.partitions))]
+        except KafkaException as error:
+            log.warning("%s: its partitions cannot be had: %s", topic.name, error)
+            return None
 
     def _start(self, topic: Topic, partition: int) -> int:
         """The first offset that arrived at from_ms or later. Raises KafkaException."""

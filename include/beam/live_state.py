@@ -18,6 +18,7 @@ from apache_beam.coders import BytesCoder
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec
 
 DUMP = 0  # kind of a blob: what dump() gave; every other kind is the fold's own
+MOST = 5_000  # blobs after a dump: the bag ends by itself, also while the watermark stands and no timer compacts
 
 
 class Fold(Protocol):
@@ -38,6 +39,7 @@ _RUN = os.urandom(8)
 class _Entry(Generic[F]):
     version: bytes | None
     fold: F
+    blobs: int = 0
 
 
 _entries: dict[tuple[str, str], _Entry[Any]] = {}
@@ -55,8 +57,8 @@ def log_spec() -> BagStateSpec:
 class Held(Generic[F]):
     """A fold that may be changed: by take(), so that Beam's state follows."""
 
-    def __init__(self, fold: F, known: bytes | None, version: Any, log: Any) -> None:
-        self.fold, self.written, self._version, self._log = fold, known, version, log
+    def __init__(self, fold: F, known: bytes | None, version: Any, log: Any, blobs: int = 0) -> None:
+        self.fold, self.written, self._version, self._log, self.blobs = fold, known, version, log, blobs
         self.number = int.from_bytes(known[8:], "big") if known else 0
 
     @property
@@ -69,10 +71,15 @@ class Held(Generic[F]):
         self._next()
         # A bag has no order of its own.
         self._log.add(self.number.to_bytes(8, "big") + bytes([kind]) + blob)
-        return self.fold.take(kind, blob)
+        found = self.fold.take(kind, blob)
+        self.blobs += 1
+        if self.blobs >= MOST:
+            self.compact()
+        return found
 
     def compact(self) -> None:
         """Replaces all blobs by one dump."""
+        self.blobs = 0
         self._log.clear()
         self._next()
         self._log.add(self.number.to_bytes(8, "big") + bytes([DUMP]) + self.fold.dump())
@@ -98,14 +105,14 @@ def held(step: str, key: object, make: Callable[[], F], version: Any, log: Any) 
         entry = _entries.pop(place, None)
     if entry is None or entry.version != known:
         entry = _Entry(known, _made(make(), log) if known else make())
-    open_ = Held(entry.fold, known, version, log)
+    open_ = Held(entry.fold, known, version, log, entry.blobs)
     yield open_
     if open_.written is None:
         return
     if open_.written != known:
         version.write(open_.written)
     with _lock:
-        _entries[place] = _Entry(open_.written, entry.fold)
+        _entries[place] = _Entry(open_.written, entry.fold, open_.blobs)
 
 
 def _made(fold: F, log: Any) -> F:

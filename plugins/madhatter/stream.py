@@ -213,7 +213,8 @@ class KeepStream(LaunchPipeline):
 
     def _launch(self, hook: DataflowHook, context: Context, fixed: dict[str, str], version: str) -> str | None:
         """Launches the job and returns its id; None when one is active that was not listed yet."""
-        self.parameters = {**fixed, "snapshot": self._taken or self._snapshot(context)}
+        self._taken = self._taken or self._snapshot(context)  # asked again, it is not taken again
+        self.parameters = {**fixed, "snapshot": self._taken}
         self.labels = {VERSION: version}
         job = self._submit(hook)
         return None if job is None else str(job["id"])

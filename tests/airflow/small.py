@@ -44,6 +44,7 @@ class SmallAirflow:
     snowflake: Snowflake
     live: Live
     settings: dict[str, str] = field(default_factory=dict)
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.instance = Instance(self.folder / "home", self.snowflake.base)
@@ -68,8 +69,7 @@ class SmallAirflow:
             "MADHATTER_STREAM_TRIES": "3",
             "MADHATTER_TEMPLATES": templates.as_uri(),
         }
-        led = {name: value for name, value in self.live.env.items() if name.startswith(("PUBSUB_", "MADHATTER_"))}
-        return self.instance.environment() | led | own | self.settings
+        return self.instance.environment() | self.live.settings | own | self.settings
 
     def start(self) -> None:
         self.dataflow.start()
@@ -95,6 +95,7 @@ class SmallAirflow:
     def end(self) -> None:
         """Everything that was started here, jobs too."""
         processes.end(processes.of_service(self.instance.home))
+        assert [one for one in self.started if one.poll() is None] == []
         for job in self.dataflow.listed(filter="ACTIVE"):
             for process in _members(job["id"]):
                 process.kill()
@@ -125,7 +126,7 @@ class SmallAirflow:
 
     def _run(self, service: str, *command: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{service}.log").open("ab") as log:
-            return subprocess.Popen(
+            started = subprocess.Popen(
                 [str(self.instance.platform_python), "-m", "airflow", *command],
                 env=self.env | {processes.MARK: service},
                 cwd=ROOT,
@@ -134,6 +135,8 @@ class SmallAirflow:
                 stderr=log,
                 start_new_session=True,
             )
+        self.started.append(started)
+        return started
 
     def _is_ready(self) -> bool:
         try:

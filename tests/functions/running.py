@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
 import httpx
+import msgspec
 from google.pubsub_v1 import types
 from google.pubsub_v1.services.publisher import PublisherClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
@@ -25,11 +27,20 @@ from include.pubsub.topology import dead_letters, read
 from local.instance import ROOT
 from local.ports import free_ports
 from local.pubsub.tokens import Signer
-from tests.stand_ins import PubSub, until
+from tests.stand_ins import DEADLINE_S, PubSub, until
 
 PROJECT, ACCOUNT = "madhatter", "push@madhatter.iam.gserviceaccount.com"
 Row = dict[str, Any]
 T = TypeVar("T")
+
+
+def status_before_body(port: int, request: str, **headers: str) -> int:
+    """The status that a request such as "POST /" is answered with before any of its body is sent, said to be 1 TB."""
+    lines = [f"{request} HTTP/1.1", "Host: x", f"Content-Length: {1 << 40}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S) as connection:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        return int(connection.recv(4096).split()[1])
 
 
 @dataclass
@@ -108,7 +119,7 @@ class Live:
     def __post_init__(self) -> None:
         ports = dict(zip(self.names, free_ports(len(self.names)), strict=True))
         self.urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
-        self.env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | {
+        self.settings = {
             "PUBSUB_EMULATOR_HOST": self.pubsub.address,
             "MADHATTER_PROJECT": PROJECT,
             "MADHATTER_PUSH_CERTS": self.pubsub.certs,
@@ -116,13 +127,21 @@ class Live:
             "MADHATTER_FUNCTIONS": json.dumps(self.urls),
             "THREADS": "4",
         }
+        around = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        self.env = around | self.settings
         self.functions = {name: Function(name, self.folder, ports[name], self.env) for name in self.names}
         self.channel = grpc.insecure_channel(self.pubsub.address, [("grpc.max_receive_message_length", -1)])
         self.publisher = PublisherClient(transport=PublisherGrpcTransport(channel=self.channel))
         self.subscriber = SubscriberClient(transport=SubscriberGrpcTransport(channel=self.channel))
 
-    def apply(self) -> list[str]:
-        return list(apply(PROJECT, read(), self.urls, ACCOUNT))
+    def apply(self, attempts: int = 0) -> list[str]:
+        """attempts: of all subscriptions, where a test waits for dead letters; else as the topology has it."""
+        topology = read()
+        if attempts:
+            subscriptions = topology.subscriptions.items()
+            few = {name: msgspec.structs.replace(one, attempts=attempts) for name, one in subscriptions}
+            topology = replace(topology, subscriptions=few)
+        return list(apply(PROJECT, topology, self.urls, ACCOUNT))
 
     def publish(self, to: str, data: bytes, **attributes: str) -> str:
         path = self.publisher.topic_path(PROJECT, to)

@@ -26,7 +26,7 @@ def test_subscription_has_what_the_topology_says(live: Live) -> None:
     assert found.push_config.push_endpoint == live.urls["fraud_detection"]
     assert found.push_config.oidc_token.service_account_email == ACCOUNT
     assert found.push_config.oidc_token.audience == live.urls["fraud_detection"]
-    assert (found.ack_deadline_seconds, found.dead_letter_policy.max_delivery_attempts) == (30, 5)
+    assert (found.ack_deadline_seconds, found.dead_letter_policy.max_delivery_attempts) == (30, 10)
     assert found.dead_letter_policy.dead_letter_topic == f"projects/{PROJECT}/topics/dead.fraud-detection"
     assert found.message_retention_duration.days == 1
 

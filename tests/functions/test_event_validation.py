@@ -63,6 +63,7 @@ def test_event_by_pubsub_is_in_kafka_under_the_contracts_key(live: Live, own: Fu
 def test_bad_events_by_pubsub_are_refused_with_a_reason_and_stop_nothing(
     live: Live, own: Function, broker: Broker
 ) -> None:
+    live.apply(attempts=5)
     bad = [(name, value, words) for name, value, words in bad_events() if value]
     for _, value, _ in bad:
         live.publish("events.partner", value, topic=TOPIC)

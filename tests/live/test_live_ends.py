@@ -21,7 +21,8 @@ from local.instance import ROOT
 from local.ports import free_ports
 from madhatter import kafka
 from tests.dataflow.stand_in import PLACE, Server
-from tests.stand_ins import Broker, until
+from tests.live.job import Told
+from tests.stand_ins import Broker, PubSub, until
 
 TEMPLATE = ROOT / "include" / "beam" / "templates" / "live.json"
 
@@ -36,10 +37,13 @@ def serve(folder: Path, **env: str) -> Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    # Nothing is told in these tests, but the client must not look for credentials.
-    own = serve(tmp_path_factory.mktemp("dataflow"), PUBSUB_EMULATOR_HOST="127.0.0.1:1")
+    pubsub = PubSub(tmp_path_factory.mktemp("pubsub"))
+    pubsub.start()
+    Told(pubsub)  # makes the topics
+    own = serve(tmp_path_factory.mktemp("dataflow"), PUBSUB_EMULATOR_HOST=pubsub.address)
     yield own
     own.end(signal.SIGTERM)
+    pubsub.end()
 
 
 @pytest.fixture(scope="module")

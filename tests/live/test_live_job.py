@@ -80,6 +80,11 @@ def fast_buyers(truth: LogTruth) -> set[tuple[str, str]]:
     return set(rows)
 
 
+def signals_until(job: Live) -> datetime:
+    said = json.loads((job.store / "live" / "signals.json").read_text())["until"]
+    return datetime.fromisoformat(said).replace(tzinfo=None)
+
+
 def names(told: list[dict[str, Any]], kind: str) -> set[tuple[str, str]]:
     return {(signal["subject"], signal["event_id"]) for signal in told if signal["kind"] == kind}
 
@@ -123,6 +128,7 @@ def test_minutes_and_signals_are_what_the_log_says_though_runner_and_worker_are_
     assert len(expected) > 100
     assert names(told.signals(), "order_velocity") == fast_buyers(truth)
     assert told.of("live.dead_letters") == []
+    until(lambda: signals_until(job) >= minute(end_ms), "its signals are out up to there too")
 
 
 def test_partition_that_is_added_is_read_from_its_beginning(job: Live) -> None:

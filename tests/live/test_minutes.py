@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from include import storage
+from include.beam import live
 from include.beam.live_copies import TAKEN, Copies, Sums
-from include.beam.live_minutes import CLOSED, FINAL, WRITTEN, OpenMinutes, Outcome, Row, platform_wide
+from include.beam.live_minutes import CLOSED, FINAL, TOLD, WRITTEN, OpenMinutes, Outcome, Row, platform_wide
 from include.beam.live_parse import Counted, Trade, Visit
+from include.beam.live_sink import Message, WriteMinutes, notice_of, position_uri, signals_uri, table
 from include.beam.live_sink import _iso as iso
-from include.beam.live_sink import notice_of, table
+from include.functions.live_loader import load
 
 START_MS = 1_795_392_000_000
 MINUTE = START_MS // 60_000
@@ -145,3 +150,34 @@ def test_batch_says_money_exactly_and_final_beats_every_other_version() -> None:
     assert notice["minutes"] == [iso(START_MS)] * 2
     assert notice["final_until"] == iso(START_MS + 60_000)
     assert (notice["events"], notice["rejected"], notice["late_to_stream"]) == (10, 2, 1)
+
+
+def test_what_was_read_is_kept_until_it_is_told() -> None:
+    minutes = OpenMinutes(MINUTE)
+    minutes.take(TAKEN, sums(MINUTE, 2))
+    minutes.take(CLOSED, (MINUTE + 1).to_bytes(8, "big"))
+    minutes.take(TAKEN, sums(MINUTE + 1, 3))
+    minutes.take(WRITTEN, b"")
+    assert minutes.totals[0] == 5
+    minutes.take(TOLD, b"")
+    assert minutes.totals[0] == 0
+
+
+def test_final_minutes_without_rows_are_told_without_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[Message] = []
+    write = WriteMinutes(tmp_path.as_uri(), "p")
+    monkeypatch.setattr(write, "publisher", SimpleNamespace(publish=said.extend), raising=False)
+    write.process(Outcome([], FINAL + 3, START_MS, 4, {"iot.readings: not JSON": 4}, 0, 0))
+    (notice,) = [load.decode(message.data) for message in said]
+    assert (notice.rows, notice.minutes, notice.uri, notice.rejected) == (0, None, "", 4)
+    assert notice.final_until is not None
+    assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["position.json"]
+
+
+def test_job_goes_on_where_both_its_minutes_and_its_signals_are_out(tmp_path: Path) -> None:
+    store = tmp_path.as_uri()
+    assert live.since(store, START_MS + 1) == START_MS + 60_000
+    storage.write_json(position_uri(store), {"final_until": iso(START_MS + 120_000)})
+    assert live.since(store, START_MS + 300_000) == START_MS + 120_000
+    storage.write_json(signals_uri(store), {"until": iso(START_MS + 60_000)})
+    assert live.since(store, START_MS + 300_000) == START_MS + 60_000

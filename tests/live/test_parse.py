@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
+import msgspec
 import pytest
 
 from include.beam import live_parse
@@ -41,6 +42,14 @@ MOVEMENT = {
     "product_id": "A",
     "movement_type": "sale",
     "quantity": -1,
+}
+READING = {
+    "event_id": "r1",
+    "event_ts": ORDER["event_ts"],
+    "device_id": "LEEDS-t1",
+    "warehouse_id": "LEEDS",
+    "sensor_type": "temperature",
+    "reading": 4.5,
 }
 
 
@@ -97,7 +106,7 @@ def test_order_becomes_a_row_under_its_key_and_sums_by_category() -> None:
     shards, counted, letters = orders(ByCustomer).parse(batch(ORDER))
     ((key, offset, row),) = rows(shards, "by_customer")
     assert (key, offset) == ("customer:C1", 7)
-    assert (row.amount, row.region, row.event_ms, row.payments[0].amount) == (12_010, "Europe", NOW_MS, 12_010)
+    assert (row.amount, row.region, row.event_ms, row.payments[0].method) == (12_010, "Europe", NOW_MS, "card")
     (trade,) = counted.trades
     assert (trade.minute, trade.what) == (NOW_MS // 60_000, "o")
     assert trade.lines == [("Lights", 1, 2_010), ("Unknown", 1, 10_000)]
@@ -170,3 +179,51 @@ def test_message_on_which_the_code_fails_is_a_dead_letter_and_the_others_count()
     _, counted, letters = orders(Broken, ByCustomer).parse(batch(ORDER, b"{"))
     assert letters == [DeadLetter("sales.orders", 3, 7, "RuntimeError: cannot cope with o1")]
     assert (counted.read, counted.rejected) == (2, {"sales.orders: not JSON": 1})
+
+
+@pytest.mark.parametrize("amount", ["1e30", "-1e17", "9223372036854775807", "1e999990", "12.34567"])
+def test_payment_that_its_column_cannot_hold_is_rejected_as_the_hour_does(amount: str) -> None:
+    text = (
+        json.dumps({**ORDER, "payments": [{**ORDER["payments"][0], "amount": 0.125}]}).replace("0.125", amount).encode()
+    )
+    shards, counted, letters = orders(ByCustomer).parse(batch(text, ORDER))
+    assert counted.rejected == {"sales.orders: a payment's amount does not fit NUMBER(18,4)": 1}
+    assert (len(rows(shards, "by_customer")), len(counted.trades), letters) == (1, 1, [])
+
+
+@pytest.mark.parametrize("price", ["1e200000", "1e-200000", "-1", "1e9"])
+def test_price_of_any_size_is_rejected_at_once(price: str) -> None:
+    text = json.dumps(ORDER).replace("1.255", price).encode()
+    assert text != json.dumps(ORDER).encode()
+    _, counted, _ = orders().parse(batch(text))
+    assert counted.rejected == {"sales.orders: unit_price is below 0 or does not fit NUMBER(12,3)": 1}
+
+
+@pytest.mark.parametrize("reading", ["1e400", '"NaN"', '"Infinity"', "1e9"])
+def test_reading_that_is_no_number_of_its_column_is_rejected(reading: str) -> None:
+    text = json.dumps({**READING, "reading": 0.125}).replace("0.125", reading).encode()
+    _, counted, letters = TopicParser("iot.readings", [], {}).parse(batch(text, topic="iot.readings"))
+    assert (sum(counted.rejected.values()), letters) == (1, [])
+
+
+def test_what_arrived_before_the_start_is_not_counted_again() -> None:
+    parser = TopicParser("sales.orders", [ByCustomer(None)], {}, NOW_MS + 1)
+    shards, counted, letters = parser.parse(batch(b"{", ORDER))
+    assert (counted.read, counted.rejected, letters) == (0, {}, [])
+    assert rows(shards, "by_customer")
+
+
+def test_message_that_cannot_be_encoded_is_a_dead_letter_and_the_others_go_on() -> None:
+    parse = live_parse.ParseBatch([ByCustomer], None, 0)
+    parse.setup()
+    parse.start_bundle()
+    categories: Any = {"A": object()}
+    parse.parsers["sales.orders"] = TopicParser("sales.orders", [ByCustomer(None)], categories)
+    other = {**ORDER, "lines": [line for line in ORDER["lines"] if line["product_id"] != "A"]}
+    given = list(parse.process(batch(ORDER, other), 0))
+    (counted,) = [one.value[1] for one in given if one.tag == "counted"]
+    assert len(msgspec.msgpack.decode(counted, type=live_parse.Counted).trades) == 1
+    (letter,) = [one.value for one in given if one.tag == "letters"]
+    assert (letter.offset, letter.reason[:10]) == (7, "TypeError:")
+    (rest,) = parse.finish_bundle()
+    assert rest.value[1].count(b"customer:C1") == 1

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from threading import Thread
 from typing import Any
 
 import pytest
 from apache_beam.io.restriction_trackers import OffsetRange
+from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
+from apache_beam.utils.timestamp import Timestamp
 from confluent_kafka import Producer, TopicPartition
-from confluent_kafka.admin import NewPartitions
+from confluent_kafka.admin import NewPartitions, NewTopic  # type: ignore[attr-defined]
 
 from include.beam.live_log import LogLost, PartitionLog, Split
-from include.beam.live_source import FOR_EVER, OpenRange, OpenTracker
+from include.beam.live_source import FOR_EVER, FindPartitions, OpenRange, OpenTracker, Topic
 from tests.stand_ins import Broker, until
 
 
@@ -125,3 +128,39 @@ def test_partitions_may_be_added(broker: Broker, topic: str) -> None:
     log.seek(0)
     assert read_until(log, 1) == [b"0"]
     log.close()
+
+
+def test_open_transaction_is_not_taken_for_a_quiet_log(broker: Broker, topic: str, log: PartitionLog) -> None:
+    log.seek(0)
+    produce(broker, topic, 1)
+    read_until(log, 1)
+    until(lambda: not log.read(0.05).values and log.idle_since_s, "idle")
+    producer = Producer({"bootstrap.servers": broker.bootstrap, "transactional.id": f"t-{time.time_ns()}"})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(topic, b"open", partition=0)
+    producer.flush(30)
+    until(lambda: not log.read(0.05).values and log.idle_since_s is None, "something is there that cannot be read yet")
+    producer.commit_transaction(30)
+    assert read_until(log, 1) == [b"open"]
+    until(lambda: not log.read(0.05).values and log.idle_since_s, "idle behind the marker")
+
+
+def test_topic_that_is_still_to_come_is_waited_for(broker: Broker) -> None:
+    name = f"later-{time.time_ns()}"
+    find = FindPartitions(broker.bootstrap, {})
+    find.setup()
+    found: list[Any] = []
+    tracker = OpenTracker(OffsetRange(0, FOR_EVER))
+    tracker.defer_remainder = lambda _: None  # type: ignore[attr-defined]
+    watermark = ManualWatermarkEstimator(Timestamp.of(1))
+    worker = Thread(target=lambda: found.extend(find.process(Topic(name, 0), tracker, watermark)))
+    worker.start()
+    time.sleep(1)
+    assert worker.is_alive()
+    assert not found
+    for made in broker.admin.create_topics([NewTopic(name, 3, 1)]).values():
+        made.result()
+    worker.join(60)
+    assert [one.value.partition for one in found] == [0, 1, 2]
+    find.teardown()

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 
+from include.beam import live_state
 from include.beam.live_reasons import DeadLetter
 from include.beam.live_rules import ROWS, TIME, Shard, of_minute
 from include.beam.live_state import held
@@ -77,6 +78,15 @@ def test_state_is_made_anew_from_what_the_runner_keeps_in_the_order_of_taking() 
     words = [f"w{number}" for number in range(12)]
     # Another step's name: nothing of it is in this process.
     assert say(version, bag, "new", step="other worker") == [*words, "new"]
+
+
+def test_bag_ends_by_itself_where_nobody_compacts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_state, "MOST", 10)
+    version, bag = Kept(), Bag()
+    for number in range(25):
+        say(version, bag, f"w{number}", step="standing")
+    assert len(bag.bag) == 6
+    assert say(version, bag, "new", step="made anew") == [*(f"w{number}" for number in range(25)), "new"]
 
 
 def test_bundle_that_failed_leaves_no_trace() -> None:

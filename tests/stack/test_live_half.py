@@ -1,12 +1,15 @@
 """The live half of a whole platform: each theft holds its orders once and every minute is what the log says, though
-everything on the way is killed."""
+everything on the way is killed. MADHATTER_LIVE_KILLS=20 kills at random instead of each in turn, MADHATTER_LIVE_SEED
+says in which order and how soon."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from random import Random
 from typing import Any
 
 import psutil
@@ -20,6 +23,7 @@ from tests.platform import Platform, until
 PATIENCE_S = 300
 # Of the orders that `make signal K=fraud` sends; the third on one card within minutes is one too many.
 STOLEN = frozenset(range(3, 8))
+JOB = ("prism --job_port", "include.beam.live")
 ON_THE_WAY = ("pubsub", "function-fraud-detection", "function-alert-book", "function-live-loader", "warehouse")
 ACTS = "minute_ts, country, channel, orders, refunds, sessions, views, carts"
 SALES = "minute_ts, country, channel, sum(units) as units, sum(net_sales) as net_sales"
@@ -85,12 +89,22 @@ def test_signal_of_no_kind_names_those_that_there_are(live: Platform) -> None:
     assert "give one of fraud, stock, sensor, cart" in done.stdout
 
 
+def kills() -> list[tuple[str, float]]:
+    """Who is killed, how many seconds after a theft."""
+    number = int(os.environ.get("MADHATTER_LIVE_KILLS", "0"))
+    if not number:
+        return [(victim, 0.0) for victim in (*ON_THE_WAY, *JOB)]
+    random = Random(int(os.environ.get("MADHATTER_LIVE_SEED", "1")))
+    return [(random.choice((*ON_THE_WAY, *JOB)), random.uniform(0, 3)) for _ in range(number)]
+
+
 @pytest.fixture(scope="module")
 def thefts(live: Platform) -> list[str]:
-    """Of each the next hop is killed while it is on its way; twice the streaming job itself."""
+    """Of each something on its way is killed; the last one is left alone."""
     found = []
-    for victim in (*ON_THE_WAY, "prism --job_port", "include.beam.live"):
+    for victim, after_s in kills():
         found.append(steal(live))
+        time.sleep(after_s)
         if victim in ON_THE_WAY:
             live.kill(victim)
             until(lambda: health.ready(live.instance, victim), f"{victim} answers again")  # noqa: B023

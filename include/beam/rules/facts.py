@@ -22,9 +22,13 @@ def found(
     window: list[OrderRow],
     **more: Any,
 ) -> Found:
-    """A signal about an order that became certain by one, itself or another. more: features of the kind."""
+    """A signal about an order that became certain by one, itself or another. more: features of the kind.
+
+    Certain is it with the newest arrival of all that it rests on: partitions are read in any order, and what a job that
+    died had not read of one must not look as if it had been decided before."""
     features = of_order(order, snapshot) | of_window(window) | more
-    return Found(kind, subject, order.event_id, order.event_ms, order.arrival_ms, features, by.arrival_ms)
+    decided_ms = max(row.arrival_ms for row in (order, by, *window))
+    return Found(kind, subject, order.event_id, order.event_ms, order.arrival_ms, features, decided_ms)
 
 
 def of_order(row: OrderRow, snapshot: Snapshot | None) -> dict[str, Any]:

@@ -13,7 +13,6 @@ class PaymentRow(NamedTuple):
 
     method: str
     outcome: str
-    amount: int
     card_hash: str | None
     billing_country: str | None
 

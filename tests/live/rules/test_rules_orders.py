@@ -46,7 +46,7 @@ def logs(draw: st.DrawFn) -> Partitions:
             country=draw(st.sampled_from(list(REGIONS))),
             amount=draw(st.sampled_from([1_000, 260_000, 1_000_000])),
             payments=tuple(
-                PaymentRow("card", outcome, 1_000, draw(st.sampled_from(CARDS)), "France")
+                PaymentRow("card", outcome, draw(st.sampled_from(CARDS)), "France")
                 for outcome in draw(st.lists(st.sampled_from(["declined", "accepted"]), max_size=2))
             ),
         )
@@ -153,7 +153,7 @@ def test_job_that_begins_anew_its_horizon_earlier_finds_the_same(
 def test_new_start_knows_the_first_order_of_the_longest_window(rule: type[WindowRule]) -> None:
     # The first ones were ahead of their time by as much as is accepted, the last one is as late as is accepted.
     last_s = rule.WINDOW_S - 1
-    paid = (PaymentRow("card", "declined", 1_000, CARDS[0], "France"),)
+    paid = (PaymentRow("card", "declined", CARDS[0], "France"),)
     times = [(0, -300, "return"), (0, -300, "sale"), (0, -300, "sale"), (last_s, last_s + 60, "sale")]
     rows = [
         order(
@@ -171,10 +171,19 @@ def test_new_start_knows_the_first_order_of_the_longest_window(rule: type[Window
     check_new_start(rule, SNAPSHOT, [rows], rows[-1].arrival_ms)
 
 
+def test_order_read_before_earlier_ones_of_other_partitions_is_certain_with_its_own_arrival() -> None:
+    """A job that died had read the earlier ones, not the last: the next one must tell of it."""
+    most = thresholds.read().order_velocity.most_orders
+    rows = [at(number, number, customer_id="C", country="France") for number in range(most + 1)]
+    rule = OrderVelocity(SNAPSHOT)
+    found = [each for row in (rows[-1], *rows[:-1]) for each in rule.observe("customer:C", row)]
+    assert {each.decided_ms for each in found} == {rows[-1].arrival_ms}
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_nothing_is_left_of_orders_that_no_order_to_come_can_have_in_its_window(rule: type[WindowRule]) -> None:
     state = rule(SNAPSHOT)
-    row = at(1, 0, customer_id="new", payments=(PaymentRow("card", "declined", 1_000, CARDS[0], None),))
+    row = at(1, 0, customer_id="new", payments=(PaymentRow("card", "declined", CARDS[0], None),))
     for key in state.keys(row):
         state.observe(key, row)
     state.forget(START_MS)
@@ -228,7 +237,7 @@ def test_early_return_names_the_sales_it_follows_and_says_whether_all_comes_back
 
 
 def test_card_that_goes_to_two_countries_within_minutes_is_found() -> None:
-    card = (PaymentRow("card", "accepted", 1_000, CARDS[0], "France"),)
+    card = (PaymentRow("card", "accepted", CARDS[0], "France"),)
     within_s = 60 * LIMITS.impossible_travel.within_region_min
     first = at(1, 0, country="Germany", payments=card)
     (found,) = play(ImpossibleTravel, None, [[first], [at(2, 300, country="France", payments=card)]])
@@ -244,7 +253,7 @@ def payments(minute: int, count: int, declined: int) -> list[OrderRow]:
         at(
             minute * 1000 + n,
             minute * 60 + n * 60 / count,
-            payments=(PaymentRow("card", "declined" if n < declined else "accepted", 1_000, None, None),),
+            payments=(PaymentRow("card", "declined" if n < declined else "accepted", None, None),),
         )
         for n in range(count)
     ]

@@ -43,7 +43,7 @@ TYPES: dict[str, type | tuple[type, ...]] = {
 
 def rows() -> Iterable[Any]:
     """Enough of everything for a signal of every kind, by arrival."""
-    paid = tuple(PaymentRow("card", outcome, 900_000, "a" * 16, "Spain") for outcome in ("declined", "accepted"))
+    paid = tuple(PaymentRow("card", outcome, "a" * 16, "Spain") for outcome in ("declined", "accepted"))
     for n in range(40):
         ms = START_MS + n * 60_000
         yield MinuteRow(ms, 0 if n > 36 else 100, 0 if n > 36 else 100)
