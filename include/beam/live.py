@@ -111,12 +111,14 @@ def build(pipeline: beam.Pipeline, settings: Settings, rules: Sequence[type[Rule
     published = [start]
     for name, parts in (("signals", told), ("letters", letters)):
         for number, part in enumerate(parts):
-            done = part | f"publish {name} {number}" >> beam.ParDo(Publish(settings.project))
-            if name == "signals":
-                done.element_type = start.element_type
+            done = part | f"publish {name} {number}" >> beam.ParDo(Publish(settings.project)).with_output_types(
+                tuple[int, bytes]
+            )
+            # Not those of minutes: their step's watermark stands, at the element that set its timer going.
+            if of_events and (name, number) == ("signals", 0):
                 published.append(done)
-    marked = published | "all signals" >> beam.Flatten()
-    _ = _of(marked, int) | "signals until" >> beam.ParDo(SignalsUntil(settings.store, settings.since_ms))
+    marked = published | "signals of events" >> beam.Flatten()
+    _ = marked | "signals until" >> beam.ParDo(SignalsUntil(settings.store, settings.since_ms))
 
 
 def _of(keyed: Any, key: type) -> Any:

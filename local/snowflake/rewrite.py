@@ -183,7 +183,10 @@ def _quotient(e: Expr) -> Expr:
     quotient = _typed(e.copy(), exp.Add(this=_six_more_digits(e.this.copy()), expression=divisor.copy()))
     if isinstance(e.expression, exp.Literal) and float(e.expression.name) != 0:
         return quotient
-    is_zero = exp.EQ(this=divisor, expression=exp.Literal.number(0))
+    is_zero = exp.and_(  # nothing by 0 is nothing, also in what DIV0 becomes
+        exp.EQ(this=divisor, expression=exp.Literal.number(0)),
+        exp.Not(this=exp.Is(this=exp.paren(e.this.copy()), expression=exp.Null())),
+    )
     fails = exp.Anonymous(this="error", expressions=[exp.Literal.string("Division by zero")])
     return exp.Case(ifs=[exp.If(this=is_zero, true=fails)], default=quotient)
 

@@ -58,6 +58,12 @@ def test_division_by_zero_is_an_error(cursor: SnowflakeCursor) -> None:
     assert value(cursor, "select column1 / nullif(column2, 0) from values (1, 0)") is None
 
 
+def test_nothing_divided_by_zero_is_nothing(cursor: SnowflakeCursor) -> None:
+    empty = "select cast(null as number(9, 0)) as x, 0 as y"
+    cursor.execute(f"select x / y, div0(x, y), div0(sum(x), sum(y)), div0(1, y) from ({empty}) as t group by x, y")
+    assert cursor.fetchone() == (None, None, None, 0)
+
+
 def test_null_comes_back_as_none_for_every_type(cursor: SnowflakeCursor) -> None:
     cursor.execute(
         "create table t (a integer, b number(18, 4), c float, d varchar, e boolean, f date, g timestamp_ntz, h time,"
