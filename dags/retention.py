@@ -2,8 +2,8 @@
 
 Reads   the settings MADHATTER_KEEP_... (docs/settings.md); the ledger `ops.slice`: only committed slices count.
 Writes  <store>/ledger/<time>, from which `make drill` rebuilds; the topics' bounds; removes staged rows, files of
-        loads, audit pages, the archive's oldest files, dead letters' payloads, metrics, live minutes; says in
-        `ops.purge` what it removed.
+        loads, audit pages, the archive's oldest files, dead letters' payloads, metrics, live minutes, alerts
+        that are over, offers; says in `ops.purge` what it removed.
 
 On failure  clear the task, or leave it: the next day's run removes what this one left. What grows and is not removed
             here is in docs/how-to/retention.md.
@@ -36,3 +36,4 @@ with DAG(
     Purge(task_id="dead_letters", purge="dead_letters")
     Purge(task_id="metrics", purge="metrics")
     Purge(task_id="live", purge="live")
+    Purge(task_id="alerts", purge="alerts")

@@ -226,19 +226,22 @@ def fraud(instance: Instance) -> Injection:
 
 
 def stock(instance: Instance) -> Injection:
-    """A shelf is counted and found to be empty; counted again afterwards, with what was there."""
+    """A shelf without an open draft, which would be raised, is found to be empty; counted again afterwards, with what
+    was there."""
     shelves = query(
         instance,
         "select cover.warehouse_id, cover.product_id, position.stock "
         "from marts.stock_cover as cover join reporting.stock_position as position "
         "on cover.warehouse_id = position.warehouse_id and cover.product_id = position.product_id "
-        "where cover.reorder_point > 0 and position.stock > cover.reorder_point "
+        "where cover.reorder_point > 0 and position.stock > cover.reorder_point and not exists ("
+        "select 1 from ops.reorder_draft as draft where draft.state = 'draft' "
+        "and draft.warehouse_id = cover.warehouse_id and draft.product_id = cover.product_id) "
         "order by random() limit 1",
     )
     if not shelves:
         raise NothingToInject(
-            "no shelf has a reorder point yet: it follows from the first day that is rolled up (marts.stock_cover). "
-            "Look again tomorrow, or start with the history"
+            "no full shelf has a reorder point yet, or each has a draft already. The points follow from the first day "
+            "that is rolled up (marts.stock_cover): look again tomorrow, or start with the history"
         )
     (shelf,) = shelves
 
@@ -264,15 +267,20 @@ def sensor(instance: Instance) -> Injection:  # noqa: ARG001
 
 
 def cart(instance: Instance) -> Injection:
-    """Somebody puts a product into the cart and leaves: it counts as left half an hour later."""
+    """Somebody who had no offer within a week puts a product into the cart and leaves: it counts as left half an hour
+    later."""
     rows = query(
         instance,
-        "select customer_id from core.customer where is_current and not is_deleted and accepts_marketing limit 1",
+        "select customer_id from core.customer where is_current and not is_deleted and accepts_marketing "
+        "and not exists (select 1 from ops.offer where offer.customer_id = customer.customer_id "
+        "and offer.left_ts > dateadd(day, -7, sysdate())) order by random() limit 1",
     )
     mark, then = uuid.uuid4().hex[:12], datetime.now(UTC) - timedelta(seconds=2)
     product = query(instance, "select product_id from marts.product_affinity order by lift desc limit 1")
     if not rows or not product:
-        raise NothingToInject("no customer or no product affinity is known yet: start with the history")
+        raise NothingToInject(
+            "no customer or product affinity is known yet: start with the history; or each had an offer within a week"
+        )
     fields = {
         "visitor_id": f"v-{mark}",
         "session_id": f"s-{mark}",

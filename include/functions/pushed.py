@@ -169,13 +169,13 @@ def function(
             response = answer(request, fields)
         except (Refused, Forged) as error:
             status = error.status if isinstance(error, Refused) else 401
-            response = reply(status, {"error": str(error)}, unread=status in (401, 413))
+            response = reply(status, {"error": str(error)})
             fields["error"] = str(error)
         except (Passing, Unverifiable) as error:
             response = reply(503, {"error": str(error)})
             fields["error"] = str(error)
         except ClientDisconnected:
-            response = reply(400, {"error": "the body ended early"}, unread=True)
+            response = reply(400, {"error": "the body ended early"})
         except Exception as error:
             log.error("failed: %s", error, exc_info=True, extra={"request": fields})
             response = reply(500, {"error": f"{type(error).__name__}: the log has it"})
@@ -198,13 +198,10 @@ def read(request: flask.Request, limit_bytes: int) -> bytes:
     return bytes(body)
 
 
-def reply(status: int, body: Mapping[str, Any], *, unread: bool = False) -> flask.Response:
-    """JSON. unread: the request's body is left where it is, and the connection closed."""
+def reply(status: int, body: Mapping[str, Any]) -> flask.Response:
+    """JSON, as a stream: before any other answer the framework reads a request's body to its end, whatever its size."""
     text = json.dumps(body) + "\n"
-    if not unread:
-        return flask.Response(text, status, content_type="application/json")
-    # The framework reads a body to its end, whatever its size, before it answers; not where the answer is a stream.
-    return flask.Response(iter([text]), status, {"Connection": "close"}, content_type="application/json")
+    return flask.Response(iter([text]), status, {"Content-Length": f"{len(text)}"}, content_type="application/json")
 
 
 def _unwrap(body: bytes, data_bytes: int) -> Message:

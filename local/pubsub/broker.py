@@ -70,6 +70,10 @@ class Broker:
             raise invalid(f"a request has 1 to {REQUEST_MESSAGES} messages, this one {len(messages)}")
         for message in messages:
             _check_message(message)
+        return self._add_messages(topic, messages)
+
+    def _add_messages(self, topic: str, messages: list[Any]) -> list[str]:
+        """Hands them to the topic's subscriptions; returns their ids."""
         subscriptions = self.of_topic(topic)
         names = [one.proto.name for one in subscriptions]
         ids = []
@@ -149,7 +153,8 @@ class Broker:
         """A dead letter. Of a topic that is gone the service keeps trying; here the message is lost, and said to be."""
         if topic in self.topics:
             message.ClearField("message_id")
-            self.publish(topic, [message])
+            # Unchecked: the limits are for who publishes, a dead letter's own attributes come on top.
+            self._add_messages(topic, [message])
         else:
             print(f"pubsub: dead letter topic {topic} does not exist: message {message.message_id} is dropped")
 

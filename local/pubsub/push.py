@@ -61,9 +61,9 @@ class Pusher:
                 news = asyncio.create_task(event.wait())
                 done, _ = await asyncio.wait({*out, news}, return_when=asyncio.FIRST_COMPLETED)
                 news.cancel()
-                for task in done - {news}:
-                    out.discard(task)  # type: ignore[arg-type]
-                    window = min(WINDOW[1], window + 1) if task.result() else max(WINDOW[0], window / 2)
+                for task in out & done:
+                    window = min(WINDOW[1], window + 1) if _is_taken(task) else max(WINDOW[0], window / 2)
+                out -= done
         finally:
             subscription.leave(event)
             for task in out:
@@ -96,6 +96,14 @@ class Pusher:
         token = config.oidc_token
         signed = self._signer.token(token.service_account_email, token.audience or config.push_endpoint)
         return {"Authorization": f"Bearer {signed}"}
+
+
+def _is_taken(task: asyncio.Task[bool]) -> bool:
+    """Whether a delivery was acknowledged. One that failed in itself ends no other, its deadline brings it again."""
+    if error := task.exception():
+        print(f"pubsub: a message was not delivered: {error!r}", flush=True)
+        return False
+    return task.result()
 
 
 def _body(subscription: Subscription, received: Any) -> dict[str, Any]:

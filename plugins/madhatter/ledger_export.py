@@ -12,8 +12,12 @@ from madhatter.settings import settings
 if TYPE_CHECKING:
     from madhatter.warehouse import Warehouse
 
-# What no replay brings back: which offsets are whose, what people decided, what must not be visible.
-TABLES = ("slice", "slice_partition", "slice_hour", "erased", "forced", "day", "history", "backfill", "fix")
+# What no replay brings back: which offsets are whose, what people decided, what must not be visible, what customers
+# were offered.
+TABLES = (
+    *("slice", "slice_partition", "slice_hour", "erased", "forced", "day", "history", "backfill", "fix"),
+    *("alert", "held_order", "reorder_draft", "incident", "offer"),
+)
 COMPLETE = "complete.json"
 NAME = "%Y%m%dt%H%M%S"
 
@@ -86,7 +90,10 @@ def restore(warehouse: Warehouse, uri: str) -> dict[str, int]:
         for table, rows in expected.items():
             (known,) = warehouse.rows(f"select count(*) as n from ops.{table}")
             if known["n"]:
-                raise ValueError(f"ops.{table} has {known['n']} rows: restore into an empty, migrated warehouse")
+                raise ValueError(
+                    f"ops.{table} has {known['n']} rows: restore into an empty, migrated warehouse, "
+                    "to which no function writes yet"
+                )
             if rows:
                 warehouse.run(
                     f"copy into ops.{table} from '{uri}/' files = ('{table}.parquet') file_format = (type = parquet) "

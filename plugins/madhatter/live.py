@@ -7,25 +7,33 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, Context
 
+from madhatter import alerts
+
 if TYPE_CHECKING:
+    from include.alerts import Alert
     from madhatter.warehouse import Row, Warehouse
 
 LIMIT = 0.005
 TOLD_ONLY = "late_to_stream"  # what live leaves out by its own rule is no drift
+OFF = (
+    "select event_hour, what, live_value, core_value, share from ops.live_check "
+    "where share > :limit and what <> :told_only"
+)
 HOUR = timedelta(hours=1)
-REACH = timedelta(days=1)  # an hour that nobody has compared by then never is
+REACH = timedelta(days=1)  # an hour that nobody has compared by then never is; one that is off is told for so long
 
 
 class CheckLive(BaseOperator):
     """Compares live with core, for `due` hours; returns what is off by more than LIMIT, as `check_hour` does, and
     raises an alert for each such hour. Skipped where there is no hour to compare.
 
-    The hour is published whatever comes of this: what goes wrong is logged, and the hour compared after the next."""
+    The hour is published whatever comes of this: what goes wrong is logged, and the hour compared after the next. An
+    alert that Pub/Sub does not take is raised by platform_health (madhatter.watch), which has it end a day later."""
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         from airflow.sdk.exceptions import AirflowSkipException
 
-        from madhatter import alerts, warehouse
+        from madhatter import warehouse
 
         try:
             with warehouse.session(context) as session:
@@ -37,11 +45,18 @@ class CheckLive(BaseOperator):
         if not hours:
             raise AirflowSkipException("there is no hour that live and core both have whole and nobody has compared")
         self.log.info("compared live with core: %s", ", ".join(hours))
-        for hour in sorted({one["event_hour"] for one in found}):
-            reasons = [words(one) for one in found if one["event_hour"] == hour]
-            self.log.warning("%s", "; ".join(reasons))
-            alerts.publish(alerts.live_is_off(hour, reasons, context["ti"].log_url))
+        for alert in told(found, context["ti"].log_url):
+            self.log.warning("%s", "; ".join(alert.reasons))
+            alerts.publish(alert)
         return [{**one, "event_hour": one["event_hour"].isoformat()} for one in found]
+
+
+def told(found: list[Row], log_link: str = "") -> list[Alert]:
+    """An alert for each hour of what `check_hour` or `off` has found."""
+    hours = sorted({one["event_hour"] for one in found})
+    return [
+        alerts.live_is_off(hour, [words(one) for one in found if one["event_hour"] == hour], log_link) for hour in hours
+    ]
 
 
 def words(finding: Row) -> str:
@@ -88,10 +103,19 @@ def check_hour(warehouse: Warehouse, hours: list[str]) -> list[Row]:
             past_last_day=(max(days) + timedelta(days=1)).isoformat(),
         )
     return warehouse.rows(
-        "select event_hour, what, live_value, core_value, share from ops.live_check "
-        "where event_hour in (select value::timestamp_ntz from table(flatten(input => parse_json(:hours)))) "
-        "and share > :limit and what <> :told_only order by event_hour, what",
+        f"{OFF} and event_hour in (select value::timestamp_ntz from table(flatten(input => parse_json(:hours)))) "
+        "order by event_hour, what",
         hours=json_list(hours),
+        limit=LIMIT,
+        told_only=TOLD_ONLY,
+    )
+
+
+def off(warehouse: Warehouse, now: datetime) -> list[Row]:
+    """What was compared within REACH before now and is above LIMIT, as `check_hour` returns it."""
+    return warehouse.rows(
+        f"{OFF} and checked_ts > :since order by event_hour, what",
+        since=(now - REACH).replace(tzinfo=None),
         limit=LIMIT,
         told_only=TOLD_ONLY,
     )

@@ -1,9 +1,9 @@
 """Removes what has served its time: staged rows, files of loads, audit pages, the archive, payloads of dead letters,
-metrics, live minutes.
+metrics, live minutes, alerts and offers.
 
-Only what belongs to a committed slice goes, and only when nothing has touched the slice for as long as the setting
-says: one that is replayed writes its files anew, and its time begins anew. The ledger (ops.slice, ops.slice_partition,
-ops.slice_hour) stays: it is the truth.
+Of slices only what belongs to a committed one goes, and only when nothing has touched the slice for as long as the
+setting says: one that is replayed writes its files anew, and its time begins anew. The ledger (ops.slice,
+ops.slice_partition, ops.slice_hour) stays: it is the truth.
 """
 
 from __future__ import annotations
@@ -259,6 +259,45 @@ def _snapshot(file: Stored) -> str | None:
     return path.partition("/")[0] if folder == "snapshots" else None
 
 
+# What is done about alerts: the states in which it waits for nobody, and since when.
+DONE = {
+    "held_order": ("'released', 'cancelled'", "coalesce(decided_ts, held_ts)"),
+    "reorder_draft": ("'ordered', 'dropped'", "coalesce(decided_ts, drafted_ts)"),
+    "incident": ("'closed'", "coalesce(closed_ts, opened_ts)"),
+}
+
+
+def purge_alerts(warehouse: Warehouse, config: Settings, now: datetime) -> list[Removed]:
+    """Alerts that are over, once all that was done about them is decided; what was decided; who was told; offers.
+
+    What a signal saw is over when somebody has seen it, or its action is done; what lasts, when it is resolved.
+    """
+    before = _naive(now - config.keep_alerts)
+    kept = " union all ".join(f"select alert_id from ops.{table}" for table in DONE)
+    with warehouse.transaction():
+        # First of all, as alert_book and alert_response do: nobody opens an alert again meanwhile.
+        warehouse.run("update ops.alert_lock set taken = taken + 1")
+        count = sum(
+            warehouse.run(f"delete from ops.{table} where state in ({ends}) and {moment} < :before", before=before)
+            for table, (ends, moment) in DONE.items()
+        )
+        count += warehouse.run(
+            "delete from ops.alert where coalesce(resolved_ts, acknowledged_ts, raised_ts) < :before "
+            "and coalesce(last_raised_ts, raised_ts) < :before and (state = 'resolved' or state = 'acknowledged' "
+            "and signal_id is not null and (action = 'none' or handled_ts is not null)) "
+            f"and alert_id not in ({kept})",
+            before=before,
+        )
+        # Those of an alert that is still there say who need not be told again.
+        count += warehouse.run(
+            "delete from ops.alert_notice where notified_ts < :before and not exists (select 1 from ops.alert "
+            "where alert.alert_id = alert_notice.alert_id and alert.raised_ts = alert_notice.raised_ts)",
+            before=before,
+        )
+    offers = warehouse.run("delete from ops.offer where offered_ts < :before", before=before)
+    return [Removed("alerts", config.keep_alerts, count), Removed("offers", config.keep_alerts, offers)]
+
+
 PURGES: dict[str, Callable[[Warehouse, Settings, datetime], list[Removed]]] = {
     "staging": purge_staging,
     "loads": purge_loads,
@@ -266,6 +305,7 @@ PURGES: dict[str, Callable[[Warehouse, Settings, datetime], list[Removed]]] = {
     "dead_letters": purge_dead_letters,
     "metrics": purge_metrics,
     "live": purge_live,
+    "alerts": purge_alerts,
 }
 
 

@@ -39,6 +39,7 @@ class Settings:
     keep_dead_letters: timedelta
     keep_metrics: timedelta
     keep_live: timedelta
+    keep_alerts: timedelta
     keep_airflow: timedelta
 
 
@@ -63,6 +64,8 @@ def settings() -> Settings:
         keep_dead_letters=_days("MADHATTER_KEEP_DEAD_LETTERS_DAYS", 90),
         keep_metrics=_days("MADHATTER_KEEP_METRICS_DAYS", 90),
         keep_live=_days("MADHATTER_KEEP_LIVE_DAYS", 3),
+        # A message may come again out of 31 days among the dead letters; an offer counts for a week around its cart.
+        keep_alerts=_days("MADHATTER_KEEP_ALERTS_DAYS", 90, at_least=40),
         keep_airflow=_days("MADHATTER_KEEP_AIRFLOW_DAYS", 30),
     )
 

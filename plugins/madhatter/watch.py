@@ -1,5 +1,5 @@
-"""The watch over alerts, by the clock: what is wrong and not told is told, what is over is resolved, what an alert asks
-for and nobody did is done.
+"""The watch over alerts, by the clock: what an alert asks for and nobody did is done, what is wrong and not told is
+told, what is over is resolved.
 
 It needs nothing but the ledger and what Airflow knows of its runs, so that whatever hint was lost is found again.
 """
@@ -30,34 +30,42 @@ FAILED, WAITING = "failed_tasks", "waiting"  # in ops.metric, of a DAG
 
 
 class WatchAlerts(BaseOperator):
-    """Raises what is wrong and not told, resolves what is over, responds to what was left. Returns how many of each."""
+    """Responds to what was left, raises what is wrong and not told, resolves what is over. Returns how many of each."""
 
     def execute(self, context: Context) -> dict[str, int]:
         from madhatter import response, runs, warehouse
 
-        now, own = datetime.now(UTC), context["dag"]
+        own = context["dag"]
         files = {file.stem: file for file in sorted(Path(own.fileloc).parent.glob("*.py"))}
         with warehouse.session(context) as session:
+            # Before all that may fail.
+            done = response.respond(session, response.name_of(context))
+            now = datetime.now(UTC)
             known = open_alerts(session)
             failed = _failed_tasks(session, files, known)
             # Its own tasks wait for a worker at the same time.
             measure(session, WAITING, {name: float(runs.count_waiting(name)) for name in files if name != own.dag_id})
+            awake = is_awake(session, now)
             wrong = {
                 alert.alert_id: alert
                 for alert in (
                     *failed[0],
-                    *(late(session, files, now) if is_awake(session, now) else ()),
+                    *(late(session, files, now) if awake else ()),
                     *held(session),
                     *long_queues(session, now),
+                    *live_off(session, now),
                 )
             }
             new = [alert for alert in wrong.values() if alert.alert_id not in known]
-            over = [ended(row) for alert_id, row in known.items() if alert_id not in wrong]
+            over = [
+                ended(row, now)
+                for alert_id, row in known.items()
+                if alert_id not in wrong and (awake or row["kind"] != "deadline_missed")
+            ]
             # One that Pub/Sub does not take keeps it waiting: not for the others too.
             if all(alerts.publish(alert) for alert in (*new, *over)):
                 # Else the next watch looks at them again.
                 measure(session, FAILED, failed[1])
-            done = response.respond(session, response.name_of(context))
         return {"raised": len(new), "resolved": len(over), "responded": len(done)}
 
 
@@ -69,8 +77,8 @@ def open_alerts(warehouse: Warehouse) -> dict[str, Row]:
     return {row["alert_id"]: row for row in rows}
 
 
-def ended(row: Row) -> Alert:
-    """The end of an open alert."""
+def ended(row: Row, now: datetime) -> Alert:
+    """The end of an open alert. now: when its cause was looked for; what has failed since is newer, and goes on."""
     from include.alerts import Alert
 
     return Alert(
@@ -83,7 +91,7 @@ def ended(row: Row) -> Alert:
         reasons=["Its cause is over."],
         action="none",
         state="resolved",
-        raised_ts=datetime.now(UTC),
+        raised_ts=now,
     )
 
 
@@ -186,6 +194,15 @@ def long_queues(warehouse: Warehouse, now: datetime) -> Iterator[Alert]:
                 dag=row["measured_of"],
                 runbook="docs/runbook.md, Long queue: see what runs instead, or give Airflow more workers.",
             )
+
+
+def live_off(warehouse: Warehouse, now: datetime) -> Iterator[Alert]:
+    """The hours that live showed wrong, for a day after they were compared, or until somebody resolves their alert."""
+    from madhatter import live
+
+    rows = warehouse.rows("select alert_id from ops.alert where kind = 'live_is_off' and state = 'resolved'")
+    seen = {row["alert_id"] for row in rows}
+    yield from (alert for alert in live.told(live.off(warehouse, now)) if alert.alert_id not in seen)
 
 
 def measure(warehouse: Warehouse, metric: str, values: dict[str, float]) -> None:

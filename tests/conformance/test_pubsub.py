@@ -430,6 +430,35 @@ def test_push_that_is_not_acknowledged_is_tried_again_and_given_up_in_the_end(
     assert [body["deliveryAttempt"] for _, body in own.requests] == [1, 2, 3, 4, 5]
 
 
+def test_message_with_as_many_attributes_as_it_may_have_becomes_a_dead_letter_and_ends_nothing(
+    client: Client, endpoint: tuple[Endpoint, str]
+) -> None:
+    """The limit is for who publishes: the dead letter has four attributes more."""
+    own, url = endpoint
+    own.codes[:] = [500] * 5 + [204]
+    topic, letters = client.topic(), client.topic()
+    dead = client.subscription(letters)
+    policy = {"dead_letter_topic": letters, "max_delivery_attempts": 5}
+    client.subscription(topic, push_config={"push_endpoint": url}, dead_letter_policy=policy)
+    full = types.PubsubMessage(data=b"full", attributes={f"{number}": "v" for number in range(100)})
+    client.topics.publish(topic=topic, messages=[full])
+    (letter,) = client.pull(dead)
+    assert (letter.message.data, len(letter.message.attributes)) == (b"full", 104)
+    client.publish(topic, "next")
+    until(lambda: len(own.requests) == 6, "the message behind it is pushed")
+
+
+def test_delivery_that_fails_in_itself_ends_no_other(server: PubSub, client: Client) -> None:
+    """A host's name has 63 letters between dots at most. The stand-in finds out when it asks for the address."""
+    topic = client.topic()
+    client.subscription(topic, push_config={"push_endpoint": f"http://{'x' * 64}.invalid/"})
+    before = server.log.read_text().count(words := "was not delivered: UnicodeError")
+    client.publish(topic, "a")
+    until(lambda: server.log.read_text().count(words) == before + 1, "the first is told in the log")
+    client.publish(topic, "b")
+    until(lambda: server.log.read_text().count(words) == before + 2, "so is the second")
+
+
 def test_push_to_an_endpoint_that_is_not_there_is_delivered_when_it_is(
     client: Client, endpoint: tuple[Endpoint, str]
 ) -> None:

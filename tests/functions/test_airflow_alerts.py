@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from include import alerts as wire
-from madhatter import alerts
+from local.instance import ROOT
+from madhatter import alerts, runs
 from madhatter.response import AlertPublished
+from madhatter.warehouse import Warehouse
+from madhatter.watch import WatchAlerts
 from tests.functions.running import PROJECT, Live
+from tests.stand_ins import Snowflake
 
 
 @pytest.fixture
@@ -89,3 +96,95 @@ def test_watcher_says_of_itself_how_it_is_made_again() -> None:
     path, kwargs = AlertPublished().serialize()
     assert path == f"{AlertPublished.__module__}.{AlertPublished.__name__}"
     assert AlertPublished(**kwargs).serialize() == (path, kwargs)
+
+
+Watch = Callable[[Callable[[], None]], dict[str, wire.Alert]]
+
+
+@pytest.fixture
+def watch(own: Live, warehouse: Snowflake, monkeypatch: pytest.MonkeyPatch) -> Watch:
+    """Runs the watch as platform_health's task does, over a warehouse without alerts and an Airflow in which nothing
+    failed or waits; `meanwhile` is called when it asks Airflow. Returns what is published, by kind."""
+    monkeypatch.setattr("madhatter.warehouse.session", lambda _: closing(warehouse.open()))
+    ti = SimpleNamespace(dag_id="platform_health", task_id="watch", run_id="run", try_number=1)
+    dag = SimpleNamespace(dag_id="platform_health", fileloc=str(ROOT / "dags" / "platform_health.py"))
+    session = warehouse.open()
+    for table in ("alert", "incident", "live_check", "metric", "slice"):
+        session.run(f"delete from ops.{table}")
+    session.close()
+
+    def run(meanwhile: Callable[[], None]) -> dict[str, wire.Alert]:
+        def count(_: str) -> int:
+            meanwhile()
+            return 0
+
+        monkeypatch.setattr(runs, "count_failed", count)
+        monkeypatch.setattr(runs, "count_waiting", count)
+        WatchAlerts(task_id="watch").execute({"ti": ti, "dag": dag})  # type: ignore[typeddict-item]
+        found = [wire.decode(message.data) for message in own.pull("alert-response")]
+        return {alert.kind: alert for alert in found}
+
+    return run
+
+
+def book(session: Warehouse, alert: wire.Alert) -> None:
+    """As alert_book does."""
+    session.run(
+        "insert into ops.alert (alert_id, source, kind, severity, subject, title, action, state, details, booked_ts) "
+        "select :id, :source, :kind, :severity, :subject, :title, :action, 'open', '{}', sysdate()",
+        id=alert.alert_id,
+        **{name: getattr(alert, name) for name in ("source", "kind", "severity", "subject", "title", "action")},
+    )
+
+
+def test_watch_after_an_outage_ends_what_is_over_and_not_what_it_does_not_look_for(
+    watch: Watch, warehouse: Snowflake
+) -> None:
+    session, asked = warehouse.open(), list[datetime]()
+    book(session, alerts.make("deadline_missed", "window:2026-11-29T10:00:00", "late", [], True))
+    book(session, alerts.make("queue_long", "dag:retail_hourly", "waits", [], False))
+    found = watch(lambda: asked.append(datetime.now(UTC)))
+    assert {kind: alert.state for kind, alert in found.items()} == {"queue_long": "resolved"}
+    assert found["queue_long"].raised_ts < asked[0], "what has failed since is newer than the end"
+    session.close()
+
+
+def test_watch_tells_for_a_day_of_an_hour_that_live_showed_wrong(watch: Watch, warehouse: Snowflake) -> None:
+    session = warehouse.open()
+    add = (
+        "insert into ops.live_check (event_hour, what, live_value, core_value, share, checked_ts) "
+        "select :hour, :what, 606, 600, :share, dateadd(hour, :age, sysdate())"
+    )
+    for hour, what, share, age in (
+        ("2026-11-29 10:00", "units", 0.01, -23),
+        ("2026-11-29 10:00", "orders", 0.001, -23),
+        ("2026-11-29 11:00", "late_to_stream", 0.1, -23),
+        ("2026-11-28 10:00", "units", 0.01, -25),
+    ):
+        session.run(add, hour=hour, what=what, share=share, age=age)
+    (alert,) = watch(lambda: None).values()
+    assert (alert.subject, alert.state) == ("hour:2026-11-29T10", "open")
+    (reason,) = alert.reasons
+    assert reason.startswith("2026-11-29 10h: units is 606")
+    assert reason.endswith("minute by minute 1.00 % are off")
+    book(session, alert)
+    assert watch(lambda: None) == {}
+    session.run("update ops.alert set state = 'resolved'")
+    assert watch(lambda: None) == {}, "somebody has seen it"
+    session.run("update ops.alert set state = 'open'")
+    session.run("update ops.live_check set checked_ts = dateadd(hour, -25, sysdate())")
+    assert watch(lambda: None)["live_is_off"].state == "resolved"
+    session.close()
+
+
+def test_watch_that_fails_has_done_what_alerts_ask_for(watch: Watch, warehouse: Snowflake) -> None:
+    session = warehouse.open()
+    book(session, failure())
+
+    def fail() -> None:
+        raise ConnectionError("Airflow is away")
+
+    with pytest.raises(ConnectionError):
+        watch(fail)
+    assert [row["alert_id"] for row in session.rows("select alert_id from ops.incident")] == [failure().alert_id]
+    session.close()

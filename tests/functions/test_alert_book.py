@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from include import alerts
 from include.alerts import Alert
 from include.functions.alert_book import book, policy
+from tests.functions.inboxes import Mail, Slack, raw
 from tests.functions.running import Function, Live
 from tests.stand_ins import Snowflake, until
 
@@ -42,6 +43,18 @@ def alert(subject: str, minute: int = 0, **changes: Any) -> Alert:
         details={"log": "http://log"},
     )
     return msgspec.structs.replace(found, **changes)
+
+
+def mail_at(port: int) -> str:
+    """The setting of a mail server of the test's own."""
+    mail = {"host": "127.0.0.1", "port": port, "sender": "platform@example", "to": ["ops@example"], "tls": False}
+    return json.dumps(mail)
+
+
+def taken_after(happened: threading.Event) -> int:
+    """The status of an answer that waits for something, but not so long that nobody waits for it."""
+    happened.wait(4)
+    return 200
 
 
 @dataclass
@@ -167,56 +180,124 @@ def test_alert_waits_for_a_warehouse_that_is_away(
     told.until(one, "it is booked when the warehouse is back", state="open")
 
 
-@dataclass
-class Slack:
-    """A webhook that answers with these codes in turn, the last one for ever."""
-
-    codes: list[int]
-    texts: list[str] = field(default_factory=list)
-
-    def start(self) -> ThreadingHTTPServer:
-        own = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                code = own.codes.pop(0) if len(own.codes) > 1 else own.codes[0]
-                if code == 200:
-                    own.texts.append(body["text"])
-                self.send_response(code)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        return server
-
-
-@pytest.fixture
-def slack() -> Iterator[tuple[Slack, str]]:
-    own = Slack([500, 200])
-    server = own.start()
-    yield own, f"http://127.0.0.1:{server.server_port}/hook"
-    server.shutdown()
-    server.server_close()
-
-
 def test_notifier_that_fails_is_asked_again_and_the_others_are_not(
-    told: Told, start: Start, settings: dict[str, str], slack: tuple[Slack, str]
+    told: Told, start: Start, settings: dict[str, str]
 ) -> None:
-    hook, url = slack
-    own = start("alert_book", **settings, MADHATTER_ALERT_SLACK=url)
-    one = alert("dag:slack/audit", severity="critical", title="<b> & co")
-    told.send(one)
-    until(lambda: len(own.lines) == 2, "all are told")
+    codes = chain([500], repeat(200))
+    hook = Slack(lambda _: next(codes))
+    with hook.serving() as url:
+        own = start("alert_book", **settings, MADHATTER_ALERT_SLACK=url)
+        one = alert("dag:slack/audit", severity="critical", title="<b> & co")
+        told.send(one)
+        until(lambda: len(own.lines) == 2, "all are told")
     assert told.row(one)["notified_ts"]
     assert [line["status"] for line in own.lines] == [503, 204]
     assert url not in own.log
     assert told.lines(one) == [one]
-    (text,) = hook.texts
+    (text,) = hook.taken
     assert text.startswith(":rotating_light: &lt;b&gt; &amp; co (task_failed, dag:slack/audit)")
+
+
+def test_notifier_behind_one_that_answers_nonsense_is_asked(told: Told, start: Start, settings: dict[str, str]) -> None:
+    inbox = Mail()
+    with raw(b"nonsense\r\n\r\n") as (_, url), inbox.serving() as port:
+        own = start("alert_book", **settings, MADHATTER_ALERT_SLACK=url, MADHATTER_ALERT_MAIL=mail_at(port))
+        told.send(alert("dag:nonsense/audit", severity="critical"))
+        until(lambda: own.lines, "it is tried")
+    assert len(inbox.mails) == 1
+    assert (own.lines[0]["status"], own.lines[0]["error"][:29]) == (503, "slack: Slack does not take it")
+
+
+def test_people_are_told_once_of_an_alert_whose_messages_come_at_once(
+    told: Told, start: Start, settings: dict[str, str]
+) -> None:
+    """Several signals of one order: the others are booked while people are told of the first."""
+    booked = threading.Event()
+    hook = Slack(lambda _: taken_after(booked))
+    with hook.serving() as url:
+        own = start("alert_book", **settings, MADHATTER_ALERT_SLACK=url)
+        first, *others = [
+            alert("order:at-once", number, severity="critical", title=f"Signal {number}") for number in range(4)
+        ]
+        told.send(first)
+        until(lambda: hook.asked, "people are being told of the first")
+        for one in others:
+            told.send(one)
+        until(lambda: len(own.lines) == 3, "the others are booked")
+        booked.set()
+        until(lambda: len(own.lines) == 4, "people have been told")
+    assert [line["status"] for line in own.lines] == [204] * 4
+    row = told.row(first)
+    assert (row["times_raised"], row["notified_ts"] is None) == (4, False)
+    assert told.lines(first) == [first]
+    assert len(hook.taken) == 1
+
+
+def test_alert_that_is_opened_again_while_people_are_told_of_it_is_told_again(
+    told: Told, start: Start, settings: dict[str, str]
+) -> None:
+    """The end of the first telling is not the end of the second, which failed."""
+    failed, codes = threading.Event(), chain([500], repeat(200))
+    hook = Slack(lambda text: next(codes) if "Second" in text else taken_after(failed))
+    first, end, second = (
+        alert("dag:slow/audit", minute, severity="critical", title=title, state=state)
+        for minute, title, state in ((0, "First", "open"), (10, "First", "resolved"), (20, "Second", "open"))
+    )
+    with hook.serving() as url:
+        own = start("alert_book", **settings, MADHATTER_ALERT_SLACK=url)
+        told.send(first)
+        until(lambda: hook.asked, "people are being told of the first")
+        told.send(end)
+        told.until(first, "it is resolved", state="resolved")
+        told.send(second)
+        until(lambda: any(line["status"] == 503 for line in own.lines), "Slack fails")
+        failed.set()
+        until(lambda: len(hook.taken) == 2, "people are told of both")
+        until(lambda: len(own.lines) == 4, "all are answered")
+    assert told.row(first)["notified_ts"]
+    assert [text.split(": ", 1)[1][:6] for text in hook.taken] == ["First ", "Second"]
+
+
+def test_warning_that_becomes_critical_is_told_to_who_was_not_told(
+    told: Told, start: Start, settings: dict[str, str]
+) -> None:
+    """Though the first try fails, and other messages come meanwhile."""
+    inbox = Mail(refused=1)
+    warning, critical, another = (
+        alert("order:worse", minute, severity=severity, title=f"{minute}")
+        for minute, severity in ((0, "warning"), (1, "critical"), (2, "critical"))
+    )
+    with inbox.serving() as port:
+        own = start("alert_book", **settings, MADHATTER_ALERT_MAIL=mail_at(port))
+        told.send(warning)
+        until(lambda: len(own.lines) == 1, "it is told as a warning")
+        assert (inbox.mails, told.lines(warning)) == ([], [warning])
+        told.send(critical)
+        until(lambda: len(own.lines) == 2, "the mail is refused")
+        told.send(another)
+        until(lambda: len(own.lines) == 4, "all are answered")
+    assert sorted(line["status"] for line in own.lines) == [204, 204, 204, 503]
+    assert ["Subject: [critical] 1" in one for one in inbox.mails] == [True]
+    assert told.lines(warning) == [warning]
+    row = told.row(warning)
+    assert (row["severity"], row["notified_ts"] is None) == ("critical", False)
+
+
+def test_alert_that_a_person_resolved_without_a_time_is_opened_again_by_a_later_one(
+    told: Told, start: Start, settings: dict[str, str]
+) -> None:
+    own = start("alert_book", **settings)
+    first, later = alert("dag:by-hand/audit"), alert("dag:by-hand/audit", 5)
+    told.send(first)
+    until(lambda: len(own.lines) == 1, "it is told")
+    session = told.warehouse.open()
+    session.run("update ops.alert set state = 'resolved' where alert_id = :alert_id", alert_id=first.alert_id)
+    session.close()
+    for one in (first, later):
+        told.send(one)
+    told.until(first, "it is open again", state="open", raised_ts=book.naive(later.raised_ts))
+    until(lambda: len(own.lines) == 3, "all are answered")
+    assert [line["status"] for line in own.lines] == [204] * 3
 
 
 def test_body_that_is_no_alert_is_a_dead_letter(told: Told, live: Live, start: Start, settings: dict[str, str]) -> None:

@@ -28,6 +28,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from local.instance import ROOT
 from local.kafka import broker as kafka_process
 from local.ports import free_ports
+from tests.functions.running import status_before_body
 from tests.stand_ins import ENV, Broker, until
 
 TOPIC = "sales.orders"
@@ -262,6 +263,25 @@ def test_request_that_is_no_batch_is_refused_whole(
     answer = collector.post(body, **headers)
     assert answer.status_code == status
     assert any(word in answer.json()["error"] for word in words.split("|")), answer.text
+
+
+@pytest.mark.parametrize(
+    ("request_line", "headers", "status"),
+    [
+        (f"POST /{TOPIC}", {}, 401),
+        ("POST /no.topic", {"X_API_Key": KEY}, 404),
+        (f"POST /{TOPIC}", {"X_API_Key": "another-key-of-the-app"}, 403),
+        (f"POST /{TOPIC}", {"X_API_Key": KEY, "Content_Type": "text/plain"}, 415),
+        (f"POST /{TOPIC}", {"Origin": "https://evil.example"}, 403),
+        (f"PUT /{TOPIC}", {}, 405),
+        (f"OPTIONS /{TOPIC}", {"Origin": PAGE}, 204),
+        ("GET /health", {}, 200),
+    ],
+)
+def test_body_that_is_not_taken_is_left_unread(
+    collector: Collector, request_line: str, headers: dict[str, str], status: int
+) -> None:
+    assert status_before_body(collector.port, request_line, **headers) == status
 
 
 def test_sender_over_its_rate_is_told_when_to_come_back(start: Callable[..., Collector], broker: Broker) -> None:

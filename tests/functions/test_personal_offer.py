@@ -87,3 +87,25 @@ def test_two_carts_of_one_customer_at_once_have_one_offer(
         left(live, f"session:at-once-{number}", "willing", ["TEA"])
     until(lambda: sum(line["status"] == 204 for line in own.lines) == 4, "all are answered")
     assert len(shop("select * from ops.offer")) == 1
+
+
+def test_offer_is_made_while_alerts_are_booked_and_looked_for_while_another_is_made(
+    live: Live,
+    start: Start,
+    settings: dict[str, str],
+    shop: Callable[..., list[dict[str, Any]]],
+    warehouse: Snowflake,
+) -> None:
+    own, other = start("personal_offer", **settings), warehouse.open()
+    for lock, name, products, offer in (
+        ("alert_lock", "session:a", ["TEA"], "POT"),
+        ("offer_lock", "session:b", ["SOCKS"], "none: nothing that fits is on a shelf"),
+    ):
+        with other.transaction():
+            other.run(f"update ops.{lock} set taken = taken + 1")
+            before = len(own.lines)
+            left(live, name, "other", products, days=0 if offer == "POT" else 8)
+            until(lambda before=before: len(own.lines) > before, f"{name} is answered")  # type: ignore[misc]
+            assert own.lines[-1].get("offer") == offer, own.lines[-1]
+    other.close()
+    assert len(shop("select * from ops.offer")) == 1

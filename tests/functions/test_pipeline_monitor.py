@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from include import signals
+from include import alerts, signals
 from include.signals import Signal
-from tests.functions.running import Function, Live
+from tests.functions.running import PROJECT, Function, Live
 from tests.stand_ins import Snowflake, until
 
 Start = Callable[..., Function]
@@ -97,11 +97,90 @@ def test_what_is_wrong_is_alerted_once_and_ends_when_it_is_well(
     assert tick(live, own) == []
     until(lambda: states() == {"function_away": "resolved", "job_missing": "resolved"}, "both have ended")
 
+    live.apply(attempts=5)
     live.publish("signals.fraud", b"{")
     until(lambda: tick(live, own) == ["dead_letters subscription:fraud-detection"], "its dead letter is found")
     assert tick(live, own) == ["dead_letters subscription:fraud-detection"]
     assert [letter.data for letter in live.dead("fraud-detection")] == [b"{"]
     assert tick(live, own) == []
+
+
+def test_alert_of_dead_letters_says_which_and_not_what_is_in_them(
+    live: Live, start: Start, settings: dict[str, str], jobs: tuple[list[dict[str, str]], str]
+) -> None:
+    jobs[0].append({"name": "live", "currentState": "JOB_STATE_RUNNING"})
+    here = json.dumps({"pipeline_monitor": live.urls["pipeline_monitor"]})
+    own = start("pipeline_monitor", **settings, DATAFLOW_API_ENDPOINT=jobs[1], MADHATTER_FUNCTIONS=here)
+    first = live.publish("dead.fraud-detection", b'{"email": "me@example.com"}')
+    live.publish("dead.fraud-detection", b"{")
+    assert tick(live, own) == ["dead_letters subscription:fraud-detection"]
+    (alert,) = live.gather(live.alerts, 1, "an alert is raised")
+    assert "example.com" not in json.dumps(alert)
+    assert f"2 messages were not taken in all their attempts. The first, {first}, has 27 bytes" in alert["reasons"][0]
+
+
+def test_alert_of_dead_letters_goes_on_while_they_cannot_be_looked_at(
+    live: Live,
+    start: Start,
+    settings: dict[str, str],
+    jobs: tuple[list[dict[str, str]], str],
+    warehouse: Snowflake,
+) -> None:
+    jobs[0].append({"name": "live", "currentState": "JOB_STATE_RUNNING"})
+    here = json.dumps({name: live.urls[name] for name in ("pipeline_monitor", "alert_book")})
+    own = start("pipeline_monitor", **settings, DATAFLOW_API_ENDPOINT=jobs[1], MADHATTER_FUNCTIONS=here)
+    start("alert_book", **settings)
+    subject, session = "subscription:live-loader", warehouse.open()
+    session.run("delete from ops.alert")
+    live.publish("dead.live-loader", b"{")
+    assert tick(live, own) == [f"dead_letters {subject}"]
+    until(lambda: session.rows("select 1 as is_open from ops.alert where state = 'open'"), "the alert is booked")
+
+    letters, before = (
+        live.subscriber.subscription_path(PROJECT, f"dead.{name}") for name in ("live-loader", "fraud-detection")
+    )
+    (out,) = live.subscriber.pull(subscription=letters, max_messages=1).received_messages
+    live.subscriber.modify_ack_deadline(subscription=letters, ack_ids=[out.ack_id], ack_deadline_seconds=2)
+    assert tick(live, own) == [f"dead_letters {subject}"], "somebody else has had it for two seconds"
+    live.subscriber.delete_subscription(subscription=before)
+    assert tick(live, own) == [f"dead_letters {subject}", "pubsub_failing pubsub"]
+    live.subscriber.delete_subscription(subscription=letters)
+    assert tick(live, own) == ["pubsub_failing pubsub"]
+    assert own.lines[-1]["ended"] == []
+    live.apply()
+    assert tick(live, own) == []
+    assert alerts.alert_id("dead_letters", subject, "") in own.lines[-1]["ended"]
+    session.close()
+
+
+def test_stream_that_stands_still_or_makes_nothing_final_is_told_however_long_it_does(
+    live: Live,
+    start: Start,
+    settings: dict[str, str],
+    jobs: tuple[list[dict[str, str]], str],
+    warehouse: Snowflake,
+) -> None:
+    jobs[0].append({"name": "live", "currentState": "JOB_STATE_RUNNING"})
+    here = json.dumps({"pipeline_monitor": live.urls["pipeline_monitor"]})
+    own = start("pipeline_monitor", **settings, DATAFLOW_API_ENDPOINT=jobs[1], MADHATTER_FUNCTIONS=here)
+    session = warehouse.open()
+
+    def found(written_min: int, final_min: int) -> list[str]:
+        """What is wrong with a last batch written, and minutes final, so many minutes ago."""
+        session.run("delete from live.batch")
+        written, final = (f"dateadd(minute, {-minutes}, sysdate())" for minutes in (written_min, final_min))
+        session.run(
+            "insert into live.batch (batch_id, written_ts, loaded_ts, newest_arrival_ts, final_until) "
+            f"select 'b', {written}, {written}, {written}, {final}"
+        )
+        return tick(live, own)
+
+    assert found(0, 2) == []
+    assert found(0, 8) == ["live_not_final live"]
+    assert found(30 * 60, 30 * 60) == ["live_stalled live"]
+    session.run("delete from live.batch")
+    assert tick(live, own) == []
+    session.close()
 
 
 def test_warehouse_that_is_away_is_what_is_wrong(

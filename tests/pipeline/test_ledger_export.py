@@ -16,8 +16,18 @@ NOW = datetime(2026, 11, 23, 10, tzinfo=UTC)
 
 @pytest.fixture
 def exported(chain: Chain) -> str:
-    """The URI of an export of a ledger with a slice, a day and an erased event."""
+    """The URI of an export of a ledger with a slice, a day, an erased event, and what was decided about an alert."""
+    for table in ledger_export.TABLES:
+        chain.warehouse.run(f"delete from ops.{table}")
     chain.warehouse.run("insert into ops.erased (event_id, erased_ts) values ('order:B', sysdate())")
+    chain.warehouse.run(
+        "insert into ops.alert (alert_id, state, details, raised_ts, times_raised) "
+        "values ('1', 'acknowledged', '{\"order_ids\": [\"A\"]}', '2026-11-23 09:00:00.123456', 2)"
+    )
+    for table in ("held_order", "reorder_draft", "incident"):
+        by = "closed_by" if table == "incident" else "decided_by"
+        chain.warehouse.run(f"insert into ops.{table} (alert_id, state, {by}) values ('1', 'x', 'somebody')")
+    chain.warehouse.run("insert into ops.offer (signal_id, customer_id, lift) values ('2', '12345', 1.5)")
     chain.send(0, order("A"), order("B"), b"{broken")
     chain.run("hour-1")
     publish.roll_up(chain.warehouse, ["2011-01-04"])
@@ -40,6 +50,7 @@ def test_restored_ledger_is_what_it_was(chain: Chain, exported: str) -> None:
     rows = ledger_export.restore(chain.warehouse, exported)
     assert ledger(chain) == before
     assert (rows["slice"], rows["erased"], rows["day"], rows["forced"]) == (1, 1, 1, 0)
+    assert [rows[table] for table in ("alert", "held_order", "reorder_draft", "incident", "offer")] == [1] * 5
 
 
 def test_ledger_is_restored_into_empty_tables_only(chain: Chain, exported: str) -> None:

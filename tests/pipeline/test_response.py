@@ -145,6 +145,29 @@ def test_draft_without_a_quantity_takes_what_the_mart_proposes(warehouse: Wareho
     assert {row["product_id"]: row["quantity"] for row in rows(warehouse, "reorder_draft")} == {"A": 24, "B": 7, "C": 0}
 
 
+def test_shelf_has_one_open_draft_of_the_most_that_any_alert_asked_for(warehouse: Warehouse) -> None:
+    def ask(product: str, occasion: int, quantity: int) -> str:
+        subject = f"shelf:LEEDS/{product} {occasion}"
+        place = {"warehouse_id": "LEEDS", "product_id": product}
+        return book(warehouse, subject, "draft_reorder", **place, quantity=quantity)
+
+    def drafts() -> set[tuple[Any, ...]]:
+        return {(row["product_id"], row["quantity"], row["state"]) for row in rows(warehouse, "reorder_draft")}
+
+    at_once = {ask("A", 1, 15), ask("A", 2, 20), ask("B", 1, 15)}
+    assert set(response.respond(warehouse, "run 1")) == at_once
+    assert len(rows(warehouse, "reorder_draft")) == 2
+    assert drafts() == {("A", 20, "draft"), ("B", 15, "draft")}
+    later = {ask("A", 3, 25), ask("B", 2, 4)}
+    assert set(response.respond(warehouse, "run 2")) == later
+    assert len(rows(warehouse, "reorder_draft")) == 2
+    assert drafts() == {("A", 25, "draft"), ("B", 15, "draft")}
+    warehouse.run("update ops.reorder_draft set state = 'ordered' where product_id = 'A'")
+    ask("A", 4, 30)
+    response.respond(warehouse, "run 3")
+    assert drafts() == {("A", 25, "ordered"), ("A", 30, "draft"), ("B", 15, "draft")}
+
+
 def test_resolved_alert_needs_no_response(warehouse: Warehouse) -> None:
     book(warehouse, "dag:retail_daily/roll_up", "open_incident", state="resolved")
     assert response.respond(warehouse, "run 1") == []

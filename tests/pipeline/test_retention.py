@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from local.instance import ROOT
 from madhatter import ledger, retention
 from madhatter.retention import AlignTopics, Purge, Removed
 from madhatter.settings import Settings, settings
@@ -43,6 +46,7 @@ def ten_days(chain: Chain) -> Settings:
         keep_dead_letters=ten,
         keep_metrics=ten,
         keep_live=ten,
+        keep_alerts=ten,
     )
 
 
@@ -225,10 +229,16 @@ def test_reason_of_an_old_dead_letter_says_where_but_not_what(
     assert chain.warehouse.rows("select reason, payload from ops.dead_letter") == [{"reason": kept, "payload": None}]
 
 
+def test_dag_has_a_task_for_each_purge() -> None:
+    text = (ROOT / "dags" / "retention.py").read_text()
+    assert re.findall('purge="(.*)"', text) == list(retention.PURGES)
+
+
 def test_what_was_removed_is_told_with_its_size(chain: Chain, config: Settings) -> None:
     chain.warehouse.run("delete from ops.purge")
     purge(chain, config)
     kinds = [
+        "alerts",
         "archive files",
         "audit pages",
         "dead letter payloads",
@@ -236,13 +246,14 @@ def test_what_was_removed_is_told_with_its_size(chain: Chain, config: Settings) 
         "live files",
         "live rows",
         "metrics",
+        "offers",
         "plans",
         "staged rows",
     ]
     told = chain.warehouse.rows("select * from ops.purge order by what")
     assert [row["what"] for row in told] == kinds
     assert {(row["kept_days"], row["removed"], row["run_id"]) for row in told} == {(10, 0, "run")}
-    assert [row["size_bytes"] for row in told] == [0, 0, 0, 0, 0, None, None, 0, None]
+    assert [row["size_bytes"] for row in told] == [None, 0, 0, 0, 0, 0, None, None, None, 0, None]
 
 
 def test_metrics_go_by_their_age(chain: Chain, config: Settings) -> None:
@@ -297,6 +308,142 @@ def test_files_of_the_streaming_job_go_by_their_age_but_not_what_it_starts_with(
         os.utime(live / name, (0, 0))
     assert purge(chain, config)["live files"].count == 2
     assert stored(chain, "live") == ["batches/b.parquet", "position.json", "snapshots/20261102/snapshot.json"]
+
+
+def ago(days: int) -> datetime:
+    return (NOW - timedelta(days=days)).replace(tzinfo=None)
+
+
+def book(chain: Chain, name: str, state: str, days: int, signal_id: str | None = None, action: str = "none") -> None:
+    """An alert, raised, handled and ended so many days ago."""
+    ended = {"acknowledged": "acknowledged_ts", "resolved": "resolved_ts"}.get(state, "booked_ts")
+    handled = "null" if action == "none" else ":then"
+    chain.warehouse.run(
+        f"insert into ops.alert (alert_id, state, signal_id, action, raised_ts, last_raised_ts, {ended}, handled_ts) "
+        f"select :name, :state, :signal_id, :action, :then, :then, :then, {handled}",
+        name=name,
+        state=state,
+        signal_id=signal_id,
+        action=action,
+        then=ago(days),
+    )
+    tell(chain, name, days)
+
+
+def tell(chain: Chain, name: str, days: int) -> None:
+    chain.warehouse.run(
+        "insert into ops.alert_notice (alert_id, raised_ts, notifier, notified_ts) select :name, :then, 'file', :then",
+        name=name,
+        then=ago(days),
+    )
+
+
+def decide(chain: Chain, table: str, name: str, state: str, days: int | None) -> None:
+    """What was done about an alert 20 days ago, and what people decided about it so many days ago. None: they wrote no
+    time."""
+    done, decided = {
+        "held_order": ("held_ts", "decided_ts"),
+        "reorder_draft": ("drafted_ts", "decided_ts"),
+        "incident": ("opened_ts", "closed_ts"),
+    }[table]
+    chain.warehouse.run(
+        f"insert into ops.{table} (alert_id, state, {done}, {decided}) select :name, :state, :done, :decided",
+        name=name,
+        state=state,
+        done=ago(20),
+        decided=None if days is None else ago(days),
+    )
+
+
+@pytest.fixture
+def alerts(chain: Chain) -> Iterator[Callable[[], dict[str, list[str]]]]:
+    """No alerts; returns a function: table -> ids of the alerts in it."""
+    tables = ("alert", "alert_notice", "held_order", "reorder_draft", "incident", "offer")
+
+    def empty() -> None:
+        for table in tables:
+            chain.warehouse.run(f"delete from ops.{table}")
+
+    def left() -> dict[str, list[str]]:
+        found = {
+            table: [row["alert_id"] for row in chain.warehouse.rows(f"select alert_id from ops.{table} order by 1")]
+            for table in tables
+            if table != "offer"
+        }
+        return {table: ids for table, ids in found.items() if ids}
+
+    empty()
+    yield left
+    empty()
+
+
+Left = Callable[[], dict[str, list[str]]]
+
+
+def test_alerts_go_some_time_after_they_are_over(chain: Chain, config: Settings, alerts: Left) -> None:
+    """One that a signal raised is over when it is acknowledged; another one only when its cause is."""
+    book(chain, "resolved", "resolved", 11)
+    book(chain, "resolved lately", "resolved", 9)
+    book(chain, "signal", "acknowledged", 11, signal_id="1")
+    book(chain, "signal lately", "acknowledged", 9, signal_id="2")
+    book(chain, "signal that nobody has seen", "open", 11, signal_id="3")
+    book(chain, "cause that lasts", "acknowledged", 11)
+    assert purge(chain, config)["alerts"].count == 4
+    kept = ["cause that lasts", "resolved lately", "signal lately", "signal that nobody has seen"]
+    assert alerts() == {"alert": kept, "alert_notice": kept}
+    assert purge(chain, config)["alerts"].count == 0
+
+
+def test_resolved_alert_without_a_time_goes_by_when_it_was_raised(chain: Chain, config: Settings, alerts: Left) -> None:
+    book(chain, "by hand", "resolved", 11)
+    chain.warehouse.run("update ops.alert set resolved_ts = null")
+    purge(chain, config)
+    assert alerts() == {}
+
+
+@pytest.mark.parametrize(
+    ("table", "action", "waits", "decided"),
+    [
+        ("held_order", "hold_order", "held", ["released", "cancelled"]),
+        ("reorder_draft", "draft_reorder", "draft", ["ordered", "dropped"]),
+        ("incident", "open_incident", "open", ["closed", "closed"]),
+    ],
+)
+def test_alert_goes_with_what_was_decided_and_stays_while_it_waits(
+    chain: Chain, config: Settings, alerts: Left, table: str, action: str, waits: str, decided: list[str]
+) -> None:
+    cases = [("a", decided[0], 11), ("b", decided[1], None), ("c", decided[0], 9), ("d", waits, None)]
+    for name, state, days in cases:
+        book(chain, name, "acknowledged", 20, signal_id=name, action=action)
+        decide(chain, table, name, state, days)
+    assert purge(chain, config)["alerts"].count == 6
+    assert alerts() == {"alert": ["c", "d"], "alert_notice": ["c", "d"], table: ["c", "d"]}
+
+
+def test_old_openings_of_an_alert_that_comes_back_go(chain: Chain, config: Settings, alerts: Left) -> None:
+    book(chain, "comes back", "open", 1)
+    for days in (12, 11, 9):
+        tell(chain, "comes back", days)
+        decide(chain, "incident", "comes back", "closed", days)
+    assert purge(chain, config)["alerts"].count == 4
+    assert alerts() == {"alert": ["comes back"], "alert_notice": ["comes back"] * 2, "incident": ["comes back"]}
+
+
+def test_notice_of_an_open_alert_stays_however_old(chain: Chain, config: Settings, alerts: Left) -> None:
+    """Without it people would be told again."""
+    book(chain, "long", "open", 100)
+    purge(chain, config)
+    assert alerts() == {"alert": ["long"], "alert_notice": ["long"]}
+
+
+@pytest.mark.usefixtures("alerts")
+def test_offers_go_by_their_age(chain: Chain, config: Settings) -> None:
+    for days in (9, 11):
+        chain.warehouse.run(
+            "insert into ops.offer (signal_id, offered_ts) select :name, :then", name=f"{days}", then=ago(days)
+        )
+    assert purge(chain, config)["offers"].count == 1
+    assert [row["signal_id"] for row in chain.warehouse.rows("select signal_id from ops.offer")] == ["9"]
 
 
 def test_slice_that_is_computed_again_keeps_what_it_has_just_written(one: Chain, config: Settings) -> None:

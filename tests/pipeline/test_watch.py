@@ -130,8 +130,8 @@ def test_alert_that_is_over_ends_the_row_it_was(warehouse: Warehouse) -> None:
         subject=own.subject,
         title=own.title,
     )
-    end = watch.ended(watch.open_alerts(warehouse)[own.alert_id])
-    assert (end.alert_id, end.state, end.action) == (own.alert_id, "resolved", "none")
+    end = watch.ended(watch.open_alerts(warehouse)[own.alert_id], START)
+    assert (end.alert_id, end.state, end.action, end.raised_ts) == (own.alert_id, "resolved", "none", START)
     assert wire.decode(wire.encode(end)) == end
     warehouse.run("update ops.alert set state = 'resolved'")
     assert watch.open_alerts(warehouse) == {}

@@ -11,7 +11,10 @@ from madhatter.settings import SettingError, check, check_retention, kept_in_log
 
 NAMES = (
     *("CADENCE", "WINDOW_S", "TAIL_S", "CATCH_UP_AFTER_S", "CHUNK_SIZE", "KEEP_LOG_DAYS", "KEEP_LOG_MB"),
-    *(f"KEEP_{what}_DAYS" for what in ("STAGING", "AUDIT_PAGES", "ARCHIVE", "DEAD_LETTERS", "METRICS", "AIRFLOW")),
+    *(
+        f"KEEP_{what}_DAYS"
+        for what in ("STAGING", "AUDIT_PAGES", "ARCHIVE", "DEAD_LETTERS", "METRICS", "ALERTS", "AIRFLOW")
+    ),
 )
 
 
@@ -37,6 +40,7 @@ def test_everything_is_kept_for_a_bounded_time_by_default() -> None:
     found = settings()
     kept = (found.keep_log, found.keep_staging, found.keep_audit_pages, found.keep_archive, found.keep_dead_letters)
     assert [one.days for one in (*kept, found.keep_metrics, found.keep_live)] == [30, 7, 90, 365, 90, 90, 3]
+    assert found.keep_alerts.days == 90
     assert found.keep_airflow.days == 30
     assert found.log_bytes == 0
     check_retention()
@@ -123,6 +127,7 @@ def test_missing_store_is_named(monkeypatch: pytest.MonkeyPatch, text: str | Non
         ("MADHATTER_KEEP_STAGING_DAYS", "0", "MADHATTER_KEEP_STAGING_DAYS='0' is not a whole number from 1 to 36500"),
         ("MADHATTER_KEEP_ARCHIVE_DAYS", "1 year", "='1 year' is not a whole number from 1 to 36500"),
         ("MADHATTER_KEEP_DEAD_LETTERS_DAYS", "-1", "='-1' is not a whole number from 1 to 36500"),
+        ("MADHATTER_KEEP_ALERTS_DAYS", "39", "='39' is not a whole number from 40 to 36500"),
         ("MADHATTER_KEEP_AIRFLOW_DAYS", "\u0663", "is not a whole number from 1 to 36500"),
         ("MADHATTER_KEEP_LOG_MB", "1e3", "='1e3' is not a whole number from 0 to 1000000"),
         ("PLATFORM_START", "yesterday", "PLATFORM_START='yesterday' is not a time such as 2026-11-23T10:00:00"),

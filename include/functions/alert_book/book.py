@@ -12,8 +12,13 @@ from include.functions.warehouse import Row, Session
 Change = Literal["new", "again", "reopened", "resolved", "nothing"]
 RANK = {"info": 0, "warning": 1, "critical": 2}
 LOCK = "update ops.alert_lock set taken = taken + 1"
+# teller_ts: raised_ts of the message that tells people. Who resolves an alert by hand may leave out when.
 FIND = """
-select state, severity, raised_ts, last_raised_ts, resolved_ts, notified_ts from ops.alert where alert_id = %(alert_id)s
+select
+    state, severity, raised_ts, notified_ts, coalesce(worse_ts, raised_ts) as teller_ts,
+    coalesce(last_raised_ts, raised_ts) as last_raised_ts,
+    coalesce(resolved_ts, last_raised_ts, raised_ts) as resolved_ts
+from ops.alert where alert_id = %(alert_id)s
 """
 ADD = """
 insert into ops.alert (
@@ -34,7 +39,8 @@ WORSE = """
 update ops.alert
 set
     times_raised = times_raised + 1, severity = %(severity)s, title = %(title)s, reasons = %(reasons)s,
-    details = %(details)s, last_raised_ts = greatest(last_raised_ts, %(raised_ts)s)
+    details = %(details)s, last_raised_ts = greatest(last_raised_ts, %(raised_ts)s), worse_ts = %(raised_ts)s,
+    notified_ts = null
 where alert_id = %(alert_id)s
 """
 REOPEN = """
@@ -42,7 +48,8 @@ update ops.alert
 set
     times_raised = times_raised + 1, state = 'open', severity = %(severity)s, title = %(title)s, reasons = %(reasons)s,
     details = %(details)s, raised_ts = %(raised_ts)s, last_raised_ts = %(raised_ts)s, booked_ts = %(now)s,
-    acknowledged_ts = null, resolved_ts = null, notified_ts = null, handled_ts = null, handled_by = null
+    worse_ts = null, acknowledged_ts = null, resolved_ts = null, notified_ts = null, handled_ts = null,
+    handled_by = null
 where alert_id = %(alert_id)s
 """
 RESOLVE = "update ops.alert set state = 'resolved', resolved_ts = %(raised_ts)s where alert_id = %(alert_id)s"
@@ -54,7 +61,10 @@ NOTICE = """
 insert into ops.alert_notice (alert_id, raised_ts, notifier, kind, notified_ts)
 values (%(alert_id)s, %(raised_ts)s, %(notifier)s, %(kind)s, %(now)s)
 """
-NOTIFIED = "update ops.alert set notified_ts = %(now)s where alert_id = %(alert_id)s and notified_ts is null"
+NOTIFIED = """
+update ops.alert set notified_ts = %(now)s
+where alert_id = %(alert_id)s and notified_ts is null and coalesce(worse_ts, raised_ts) = %(raised_ts)s
+"""
 
 
 def change_of(alert: Alert, found: Row | None) -> Change:
@@ -74,15 +84,15 @@ def change_of(alert: Alert, found: Row | None) -> Change:
 
 
 def book(session: Session, alert: Alert) -> tuple[Change, datetime | None]:
-    """To be called in a transaction. Returns what changed, and when the open alert was raised, if people are to be told
-    of it."""
+    """To be called in a transaction. Returns what changed, and when the open alert was raised, if this message is to
+    tell people of it: the one that opened it or made it worse, and no other that comes while people are being told."""
     session.run(LOCK)
     found = next(iter(session.rows(FIND, alert_id=alert.alert_id)), None)
     change, values = change_of(alert, found), _values(alert)
+    is_worse = change == "again" and found is not None and RANK[alert.severity] > RANK[found["severity"]]
     if change == "new":
         session.run(ADD, **values, resolved_ts=values["raised_ts"] if alert.state == "resolved" else None)
-    elif change == "again" and found:
-        is_worse = RANK[alert.severity] > RANK[found["severity"]]
+    elif change == "again":
         session.run(WORSE if is_worse else AGAIN, **values)
     elif change == "reopened":
         session.run(REOPEN, **values)
@@ -91,7 +101,8 @@ def book(session: Session, alert: Alert) -> tuple[Change, datetime | None]:
     if alert.state == "resolved" or change == "nothing":
         return change, None
     if change == "again" and found:
-        return change, None if found["notified_ts"] else found["raised_ts"]
+        is_teller = not found["notified_ts"] and found["teller_ts"] == values["raised_ts"]
+        return change, found["raised_ts"] if is_worse or is_teller else None
     return change, naive(alert.raised_ts)
 
 
@@ -112,9 +123,9 @@ def note(session: Session, alert: Alert, raised_ts: datetime, notifier: str) -> 
     session.run(NOTICE, **values, notifier=notifier, now=naive(datetime.now(UTC)))
 
 
-def note_all(session: Session, alert_id: str) -> None:
-    """That all who are to be told have been."""
-    session.run(NOTIFIED, alert_id=alert_id, now=naive(datetime.now(UTC)))
+def note_all(session: Session, alert: Alert) -> None:
+    """That all who are to be told by this message have been, unless the alert has been opened again or become worse."""
+    session.run(NOTIFIED, alert_id=alert.alert_id, raised_ts=naive(alert.raised_ts), now=naive(datetime.now(UTC)))
 
 
 def naive(moment: datetime) -> datetime:

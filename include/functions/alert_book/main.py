@@ -39,7 +39,7 @@ def take(message: Message, fields: dict[str, Any]) -> None:
     failures = [failure for name in to if (failure := _tell(alert, raised_ts, name))]
     if failures:
         raise Passing("; ".join(failures))
-    WAREHOUSE.transaction(lambda session: book.note_all(session, alert.alert_id))
+    WAREHOUSE.transaction(lambda session: book.note_all(session, alert))
 
 
 def _book(alert: Alert, session: Session) -> tuple[book.Change, datetime | None, list[policy.Notifier]]:

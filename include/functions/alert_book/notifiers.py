@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import smtplib
+import ssl
 import urllib.request
 from collections.abc import Callable, Mapping
 from email.message import EmailMessage
 from email.utils import formatdate
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,8 @@ Notify = Callable[[Alert], None]
 
 
 class Mail(Struct, frozen=True, forbid_unknown_fields=True):
-    """MADHATTER_ALERT_MAIL. tls: STARTTLS, asked for unless the server is on the same machine."""
+    """MADHATTER_ALERT_MAIL. tls: STARTTLS, with a certificate that this machine trusts; a server on the same machine
+    needs none."""
 
     host: str
     sender: str
@@ -75,7 +78,7 @@ def to_mail(mail: Mail, alert: Alert) -> None:
     message.set_content(f"{text(alert)}\n\n{json.dumps(alert.details, indent=1, default=str)}\n")
     with smtplib.SMTP(mail.host, mail.port, timeout=TIMEOUT_S) as server:
         if mail.tls:
-            server.starttls()
+            server.starttls(context=ssl.create_default_context())
         if mail.user:
             server.login(mail.user, mail.password)
         server.send_message(message)
@@ -88,9 +91,9 @@ def to_slack(url: str, alert: Alert) -> None:
         url, json.dumps(body).encode(), {"Content-Type": "application/json"}, method="POST"
     )
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
-            answer.read()
-    except (OSError, ValueError) as error:
+        # The status says it all: a body that is read and breaks off would send the message again.
+        urllib.request.urlopen(request, timeout=TIMEOUT_S).close()
+    except (OSError, ValueError, HTTPException) as error:
         raise OSError(f"Slack does not take it: {str(error).replace(url, '(webhook)')}") from None
 
 

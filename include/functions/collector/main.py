@@ -102,7 +102,7 @@ def _answer(request: flask.Request, fields: dict[str, Any]) -> flask.Response:
     if origin and origin not in SETTINGS.origins:
         raise Refused(403, f"pages of {origin} may not send here: MADHATTER_COLLECTOR_ORIGINS lists those that may")
     if request.method == "OPTIONS":
-        return flask.Response(status=204)
+        return flask.Response(iter(()), 204)
     if request.method in ("GET", "HEAD") and request.path in ("/", "/health"):
         return _reply(200, {"status": "ok", "spooled": delivery().waiting})
     if request.method != "POST":
@@ -153,7 +153,9 @@ def _take(topic: str, values: list[bytes], fields: dict[str, Any]) -> flask.Resp
 
 
 def _reply(status: int, body: dict[str, Any]) -> flask.Response:
-    return flask.Response(json.dumps(body) + "\n", status, content_type="application/json")
+    """JSON, as a stream: before any other answer the framework reads a request's body to its end, whatever its size."""
+    text = json.dumps(body) + "\n"
+    return flask.Response(iter([text]), status, {"Content-Length": f"{len(text)}"}, content_type="application/json")
 
 
 def _allow_origin(request: flask.Request, response: flask.Response) -> None:

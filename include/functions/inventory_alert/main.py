@@ -2,8 +2,8 @@
 
     python -m functions_framework --target inventory_alert --source include/functions/inventory_alert/main.py
 
-Pushed to from `signals.inventory`. A shelf that is low has one alert a day, so that sales and refills around the
-reorder point do not make a draft each.
+Pushed to from `signals.inventory`. A shelf that is low has one alert a day, and another when it is negative, so that
+sales and refills around the reorder point do not tell people each time. Alerts of a shelf whose draft is open raise it.
 """
 
 from __future__ import annotations

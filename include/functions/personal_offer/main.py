@@ -24,7 +24,7 @@ WAREHOUSE = warehouse(NAME)
 PAUSE = timedelta(days=7)
 LEAST_LIFT = 1.2  # below, it is bought with the other one hardly more often than by itself
 # Who offers takes the same row first, so that two carts of one customer do not both find that there was no offer.
-LOCK = "update ops.alert_lock set taken = taken + 1"
+LOCK = "update ops.offer_lock set taken = taken + 1"
 ACCEPTS = """
 select accepts_marketing and not coalesce(is_deleted, false) as accepts_marketing from core.customer
 where customer_id = %(customer_id)s and is_current
@@ -75,23 +75,42 @@ def take(message: Message, fields: dict[str, Any]) -> None:
 
 
 def _offer(signal: Signal, cart: Cart, session: Session) -> str:
-    """Returns what was offered, or why nothing was."""
-    session.run(LOCK)
-    left_ts = signal.event_ts.astimezone(UTC).replace(tzinfo=None)
-    who = {"customer_id": cart.customer_id, "signal_id": signal.signal_id}
-    if not any(row["accepts_marketing"] for row in session.rows(ACCEPTS, customer_id=cart.customer_id)):
-        return "none: no consent"
-    recent = session.rows(RECENT, **who, since=left_ts - PAUSE, until=left_ts + PAUSE)
-    if any(row["signal_id"] == signal.signal_id for row in recent):
-        return "made before"
-    if recent:
-        return "none: there was one within a week"
+    """Returns what was offered, or why nothing was. The search takes long, so nobody waits for it at the lock."""
+    if why_not := _why_not(signal, cart, session):
+        return why_not
     found: list[Row] = session.rows(FIND, products=cart.products, least_lift=LEAST_LIFT)
     if not found:
         return "none: nothing that fits is on a shelf"
-    now = datetime.now(UTC).replace(tzinfo=None)
-    session.run(OFFER, **who, **found[0], trace_id=signal.trace_id, left_ts=left_ts, now=now)
+    session.run(LOCK)
+    if why_not := _why_not(signal, cart, session):
+        return why_not
+    session.run(
+        OFFER,
+        **found[0],
+        signal_id=signal.signal_id,
+        customer_id=cart.customer_id,
+        trace_id=signal.trace_id,
+        left_ts=_naive(signal.event_ts),
+        now=_naive(datetime.now(UTC)),
+    )
     return str(found[0]["product_id"])
+
+
+def _why_not(signal: Signal, cart: Cart, session: Session) -> str:
+    """What the contact policy says against an offer; nothing if it allows one."""
+    if not any(row["accepts_marketing"] for row in session.rows(ACCEPTS, customer_id=cart.customer_id)):
+        return "none: no consent"
+    left_ts = _naive(signal.event_ts)
+    who = {"customer_id": cart.customer_id, "signal_id": signal.signal_id}
+    recent = session.rows(RECENT, **who, since=left_ts - PAUSE, until=left_ts + PAUSE)
+    if any(row["signal_id"] == signal.signal_id for row in recent):
+        return "made before"
+    return "none: there was one within a week" if recent else ""
+
+
+def _naive(moment: datetime) -> datetime:
+    """UTC without saying so, as the warehouse has it."""
+    return moment.astimezone(UTC).replace(tzinfo=None)
 
 
 personal_offer = pushed.function(NAME, take)

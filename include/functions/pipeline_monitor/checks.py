@@ -10,12 +10,13 @@ import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from google.api_core.exceptions import GoogleAPICallError, RetryError
+from google.api_core.exceptions import ClientError, DeadlineExceeded, GoogleAPICallError, RetryError
 from google.auth import exceptions
 from google.cloud import pubsub_v1  # type: ignore[attr-defined]
 
@@ -27,12 +28,14 @@ from include.pubsub.topology import dead_letters
 JOB = "live"
 ACTIVE = ("JOB_STATE_RUNNING", "JOB_STATE_QUEUED", "JOB_STATE_PENDING")
 # Batches are written every 10 s; a job that begins anew, or is replaced, needs up to a minute and a half.
-STALLED_S, LAG_S = 180, 120
+STALLED_S, LAG_S, NOT_FINAL_S = 180, 120, 420
 LETTERS = 100  # that are looked at
 TIMEOUT_S = 4.0
 NEWEST = """
-select max(written_ts) as written_ts, max(newest_arrival_ts) as arrival_ts, max(loaded_ts) as loaded_ts from live.batch
-where written_ts > dateadd(day, -1, sysdate())
+select
+    max(written_ts) as written_ts, max(newest_arrival_ts) as arrival_ts, max(loaded_ts) as loaded_ts,
+    max(final_until) as final_until, min(written_ts) as first_ts
+from live.batch
 """
 
 
@@ -46,9 +49,6 @@ class Trouble:
     title: str
     reasons: list[str]
     details: dict[str, Any] = field(default_factory=dict)
-
-
-Check = Callable[[], Iterator[Trouble]]
 
 
 def job() -> Iterator[Trouble]:
@@ -70,8 +70,10 @@ def job() -> Iterator[Trouble]:
 
 
 def lag(warehouse: Warehouse) -> Iterator[Trouble]:
-    """What the job writes is to be new, loaded, and of events that have just arrived. A platform without a batch in a
-    day has no stream yet."""
+    """What the job writes is to be new, loaded, of events that have just arrived, and to become final. A platform
+    without a batch has no stream yet; none is wanted where MADHATTER_STREAM=off."""
+    if os.environ.get("MADHATTER_STREAM") == "off":
+        return
     try:
         newest = warehouse.transaction(lambda session: session.rows(NEWEST))[0]
     except Exception as error:  # whatever it is: the warehouse is what has failed
@@ -91,6 +93,13 @@ def lag(warehouse: Warehouse) -> Iterator[Trouble]:
         if lag_s > LAG_S:
             reasons = [f"The newest event of the last batch had arrived {lag_s:.0f} s before it was written."]
             yield Trouble("live_lag", "live", "warning", "The streaming job is behind, or no event arrives", reasons)
+    final_until = newest["final_until"] or newest["first_ts"]
+    if silent_s <= STALLED_S and (now - final_until).total_seconds() > NOT_FINAL_S:
+        reasons = [
+            f"Minutes before {final_until} are final, and none has become so since.",
+            "The watermark stands: a partition has no leader, a topic is missing, or a transaction is left open.",
+        ]
+        yield Trouble("live_not_final", "live", "critical", "No minute of the live tables becomes final", reasons)
 
 
 def functions() -> Iterator[Trouble]:
@@ -107,18 +116,14 @@ def functions() -> Iterator[Trouble]:
             yield Trouble("function_failing", f"function:{name}", "warning", f"{name} has failed", reasons)
 
 
-def letters() -> Iterator[Trouble]:
-    """Nothing is to lie among the dead letters."""
-    project = os.environ["MADHATTER_PROJECT"]
+def letters(told: Collection[str]) -> Iterator[Trouble]:
+    """Nothing is to lie among the dead letters. told: the subjects whose letters have an open alert."""
+    project, failures = os.environ["MADHATTER_PROJECT"], []
     with pubsub_v1.SubscriberClient() as client:
         for name in topology.read().subscriptions:
             subscription = client.subscription_path(project, dead_letters(name))
-            asked = {"subscription": subscription, "max_messages": LETTERS, "return_immediately": True}
             try:
-                found = client.pull(request=asked, timeout=TIMEOUT_S).received_messages
-                if found:  # they stay where they are
-                    ids = [one.ack_id for one in found]
-                    client.modify_ack_deadline(subscription=subscription, ack_ids=ids, ack_deadline_seconds=0)
+                found = _look(client, subscription, f"subscription:{name}" in told)
             except (GoogleAPICallError, RetryError) as error:
                 if "larger than max" in str(error):
                     reasons = ["One is so large that it cannot be looked at here."]
@@ -126,13 +131,19 @@ def letters() -> Iterator[Trouble]:
                         "dead_letters", f"subscription:{name}", "warning", f"{name} has dead letters", reasons
                     )
                     continue
-                reasons = [f"{subscription}: {error}"]
-                yield Trouble("pubsub_failing", "pubsub", "critical", "Pub/Sub does not answer functions", reasons)
-                return
+                failures.append(f"{subscription}: {error}")
+                if isinstance(error, ClientError):  # it is about this subscription
+                    continue
+                break
             if found:
                 many = f"{len(found)}{'' if len(found) < LETTERS else ' or more'}"
-                first = bytes(found[0].message.data[:200]).decode(errors="replace")
-                reasons = [f"{many} messages were not taken in all their attempts. One begins: {first}"]
+                # Not what is in it: that may be personal data, and alerts go to Slack and mail.
+                first = min((one.message for one in found), key=lambda message: message.publish_time)
+                reasons = [
+                    f"{many} messages were not taken in all their attempts. The first, {first.message_id}, has "
+                    f"{len(first.data)} bytes and was published at {first.publish_time:%Y-%m-%d %H:%M:%S} UTC.",
+                    "`make letters` counts them; docs/how-to/functions.md says where to see why, and how to resend.",
+                ]
                 yield Trouble(
                     "dead_letters",
                     f"subscription:{name}",
@@ -141,6 +152,22 @@ def letters() -> Iterator[Trouble]:
                     reasons,
                     {"subscription": subscription, "count": len(found)},
                 )
+    if failures:
+        yield Trouble("pubsub_failing", "pubsub", "critical", "Pub/Sub does not answer functions", failures)
+
+
+def _look(client: pubsub_v1.SubscriberClient, subscription: str, is_told: bool) -> list[Any]:
+    """Some of a subscription's letters, which stay where they are. An empty answer at once is no proof that there are
+    none: where an alert would end by it, one is waited for. Raises GoogleAPICallError, RetryError."""
+    asked = {"subscription": subscription, "max_messages": LETTERS}
+    found = client.pull(request=asked | {"return_immediately": True}, timeout=TIMEOUT_S).received_messages
+    if not found and is_told:
+        with suppress(DeadlineExceeded):
+            found = client.pull(request=asked, timeout=TIMEOUT_S).received_messages
+    if found:
+        ids = [one.ack_id for one in found]
+        client.modify_ack_deadline(subscription=subscription, ack_ids=ids, ack_deadline_seconds=0)
+    return list(found)
 
 
 def _get(url: str, audience: str) -> dict[str, Any]:
