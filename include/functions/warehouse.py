@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # Together less than a subscription's deadline: a message whose function waits for ever is delivered twice.
 LOGIN_S, NETWORK_S, LOCK_S = 5, 8, 10
+LOCKED = 625  # errno: another transaction has what the statement needs, or had it for LOCK_S
 SETTING = "MADHATTER_WAREHOUSE"
 Row = dict[str, Any]
 T = TypeVar("T")
@@ -63,7 +64,7 @@ class Warehouse:
                 except errors.ProgrammingError as error:
                     # A statement that is wrong stays wrong; one that met another transaction does not.
                     self._drop()
-                    if is_new and "onflict" not in str(error):
+                    if is_new and error.errno != LOCKED:
                         raise
                     failure: Exception = error
                 except errors.Error as error:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -94,8 +97,11 @@ class SmallAirflow:
 
     def end(self) -> None:
         """Everything that was started here, jobs too."""
+        for one in self.started:
+            with suppress(ProcessLookupError):
+                os.killpg(one.pid, signal.SIGKILL)
+            one.wait()
         processes.end(processes.of_service(self.instance.home))
-        assert [one for one in self.started if one.poll() is None] == []
         for job in self.dataflow.listed(filter="ACTIVE"):
             for process in _members(job["id"]):
                 process.kill()

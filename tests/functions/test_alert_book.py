@@ -115,6 +115,20 @@ def test_alert_that_comes_again_stands_once_and_is_told_once(
     assert told.live.dead("alert-book") == []
 
 
+def test_alert_that_another_transaction_keeps_out_comes_again(
+    told: Told, start: Start, settings: dict[str, str]
+) -> None:
+    own, one, other = start("alert_book", **settings), alert("dag:kept/out"), told.warehouse.open()
+    other.run("begin")
+    other.run(book.LOCK)
+    told.send(one)
+    until(lambda: [line for line in own.lines if line["status"] == 503], "the function has waited for long enough")
+    other.run("rollback")
+    other.close()
+    told.until(one, "it is booked", state="open")
+    assert [line for line in own.lines if line["status"] == 500] == []
+
+
 def test_resolved_alert_is_opened_again_by_a_newer_one_only(told: Told, start: Start, settings: dict[str, str]) -> None:
     own = start("alert_book", **settings)
     first, second = alert("dag:again/audit"), alert("dag:again/audit", 20)

@@ -21,6 +21,14 @@ Start = Callable[..., Function]
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 
 
+@pytest.fixture(autouse=True)
+def no_batches(warehouse: Snowflake) -> None:
+    """Other tests of the same warehouse load some, of days long past."""
+    session = warehouse.open()
+    session.run("delete from live.batch")
+    session.close()
+
+
 @pytest.fixture
 def jobs() -> Iterator[tuple[list[dict[str, str]], str]]:
     """Dataflow's list of jobs, and its address. (The stand-in's own runs real pipelines: tests/dataflow.)"""
