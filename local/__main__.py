@@ -35,11 +35,11 @@ def up(instance: Instance) -> None:
         # The functions first: Pub/Sub counts the calls that nobody answers.
         behind = (*services.functions(instance), *services.stores(instance))
         services.start(instance, behind)
-        health.wait_ready(instance, behind, 120, say)
+        health.wait_ready(instance, behind, 240, say)
     up.prepare(instance)
     with step("Airflow") as say:
         boot.join()
-        health.wait_ready(instance, services.AIRFLOW, 120, say)
+        health.wait_ready(instance, services.AIRFLOW, 240, say)
     with step("Prism, for the stream"):
         prism.join()
     up.finish(instance)

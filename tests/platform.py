@@ -20,7 +20,7 @@ from local.instance import ROOT, Instance
 from local.ports import free_port_base
 from local.warehouse import query
 
-UP_TIMEOUT_S = 400
+UP_TIMEOUT_S = 900
 WINDOWS_BEFORE_UP = 6
 
 
@@ -124,7 +124,7 @@ def start(home: Path, **settings: str) -> Platform:
     return platform
 
 
-def until(condition: Callable[[], Any], what: str, timeout_s: float = 120) -> Any:
+def until(condition: Callable[[], Any], what: str, timeout_s: float = 300) -> Any:
     """The condition's first true value. Raises AssertionError that says what did not happen."""
     deadline = time.monotonic() + timeout_s
     while True:

@@ -26,7 +26,7 @@ from madhatter import kafka
 from madhatter.warehouse import Warehouse
 
 ENV = Path(sys.prefix).parent
-DEADLINE_S = 60
+DEADLINE_S = 180
 
 
 def until(condition: Callable[[], object], what: str) -> None:

@@ -24,7 +24,7 @@ from tests.dataflow.stand_in import Server
 from tests.functions.running import Live
 from tests.stand_ins import Snowflake
 
-DEADLINE_S = 240
+DEADLINE_S = 480
 DAGS = ("alert_response", "retail_stream")
 T = TypeVar("T")
 

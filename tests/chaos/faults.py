@@ -24,7 +24,7 @@ PAUSE_S = 20
 HOLD_S = 8
 FULL_S = 10
 TASK = re.compile("airflow worker -- [0-9a-f]{8}-")
-PATIENCE_S = 90  # for what must be there to be harmed: a run, a task, a job
+PATIENCE_S = 180  # for what must be there to be harmed: a run, a task, a job
 
 
 @dataclass

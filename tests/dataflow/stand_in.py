@@ -22,7 +22,7 @@ from googleapiclient.discovery import build
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PLACE = {"projectId": "madhatter", "location": "europe-west1"}
-DEADLINE_S = 60
+DEADLINE_S = 180
 T = TypeVar("T")
 
 

@@ -20,7 +20,7 @@ from tests import platform as platforms
 from tests.live.truth import LogTruth
 from tests.platform import Platform, until
 
-PATIENCE_S = 300
+PATIENCE_S = 600
 # Of the orders that `make signal K=fraud` sends; the third on one card within minutes is one too many.
 STOLEN = frozenset(range(3, 8))
 JOB = ("prism --job_port", "include.beam.live")

@@ -19,7 +19,7 @@ from local import health, processes, services
 from local.instance import HOST, Instance
 from local.ports import free_port_base
 
-READY_S = 60
+READY_S = 180
 
 
 def bring_up(instance: Instance) -> None:

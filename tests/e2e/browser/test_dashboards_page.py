@@ -29,7 +29,7 @@ _QUIET = (
     "--no-first-run",
 )
 _READY = "main[aria-busy=false] .panel:not(.loading)"
-_DEADLINE_MS = 30_000
+_DEADLINE_MS = 90_000
 
 
 @dataclass
