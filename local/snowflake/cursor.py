@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy as copying
 import re
+import threading
 import warnings
+from collections import OrderedDict
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from fakesnow.conn import FakeSnowflakeConnection
@@ -19,9 +21,41 @@ from local.snowflake.copy_into import COLUMNS, copy_into, forget
 from local.snowflake.errors import error, refused
 from local.snowflake.merge import merge
 from local.snowflake.results import Result, status
-from local.snowflake.statements import AFFECTS_ROWS, Kind, Statement
+from local.snowflake.statements import AFFECTS_ROWS, TRANSLATED_ONCE, Kind, Statement
 
 warnings.filterwarnings("ignore", message="Arrow output on a DB-API result")
+
+
+class Translated(NamedTuple):
+    """A statement as DuckDB takes it."""
+
+    expression: Expr
+    has_params: bool
+
+
+class _Translations:
+    """The last ones that were used, for all sessions."""
+
+    MOST = 400
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[str, str, str], Translated] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, place: tuple[str, str, str]) -> Translated | None:
+        with self._lock:
+            if (found := self._known.get(place)) is not None:
+                self._known.move_to_end(place)
+            return found
+
+    def put(self, place: tuple[str, str, str], translated: Translated) -> None:
+        with self._lock:
+            self._known[place] = translated
+            if len(self._known) > self.MOST:
+                self._known.popitem(last=False)
+
+
+_translated = _Translations()
 
 
 class Cursor(FakeSnowflakeCursor):  # type: ignore[misc]
@@ -33,16 +67,28 @@ class Cursor(FakeSnowflakeCursor):  # type: ignore[misc]
 
     def run(self, statement: Statement, params: list[Any] | None) -> Result:
         """Run it. params: values for its `?`. Raises DuckDB's and fakesnow's errors as they are."""
+        # What a statement becomes follows from its text and where it is sent: seventy walks through its tree, once.
+        place = (statement.text, str(self._conn.database), str(self._conn.schema))
+        if (known := _translated.get(place)) is not None:
+            self._execute(known.expression, copying.copy(params) if known.has_params else None)
+            return self._result(statement)
         expression = rewrite.before(statement.expression.copy())
         if isinstance(expression, exp.TruncateTable) and expression.args.get("exists"):
             return self._truncate_if_exists(statement, expression)
         self.check_db_and_schema(expression)
-        for part in self._transform_explode(expression):
+        parts = self._transform_explode(expression)
+        for part in parts:
             left = copying.copy(params)
             transformed = rewrite.after(self._transform(part, left))
-            self._execute(transformed, left if transformed.find(exp.Placeholder) else None)
+            has_params = bool(transformed.find(exp.Placeholder))
+            self._execute(transformed, left if has_params else None)
+            if len(parts) == 1 and left == params and statement.type_id in TRANSLATED_ONCE:
+                _translated.put(place, Translated(transformed, has_params))
         for table in _emptied(expression):
             forget(self._duck_conn, table, str(self._conn.database), str(self._conn.schema))
+        return self._result(statement)
+
+    def _result(self, statement: Statement) -> Result:
         self._conn.results_cache.clear()  # nothing reads it: RESULT_SCAN would need the id of a query of this session
         if statement.kind is Kind.DDL and [name for name, _ in self._columns] != ["status"]:
             return status("Statement executed successfully.", statement.type_id)

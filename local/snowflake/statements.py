@@ -6,6 +6,7 @@ import logging
 import re
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 import sqlglot
 from fakesnow.dialect import syntax_error
@@ -49,6 +50,7 @@ class Statement:
 _SELECT, _INSERT, _UPDATE, _DELETE, _MERGE, _COPY = 0x1000, 0x3100, 0x3200, 0x3300, 0x3400, 0x3600
 _SCL, _SHOW, _DESCRIBE, _TCL, _DDL = 0x4000, 0x4400, 0x4500, 0x5000, 0x6000
 AFFECTS_ROWS = frozenset({_INSERT, _UPDATE, _DELETE, _MERGE})
+TRANSLATED_ONCE = AFFECTS_ROWS | {_SELECT}
 
 _OBJECT = r"(create(\s+or\s+replace)?|alter|drop)(\s+(if\s+exists))?\s+"
 # Access, compute and cloud wiring: they exist in production only and change no result here.
@@ -76,6 +78,7 @@ _REFUSED = re.compile(
 _COMMENT = re.compile(r"\s*(--[^\n]*(\n|$)|//[^\n]*(\n|$)|/\*.*?\*/)", re.DOTALL)
 
 
+@lru_cache(maxsize=400)
 def parse(text: str) -> Statement:
     """Classify one statement. Raises a Snowflake-shaped ProgrammingError for what is wrong or not supported."""
     bare = _without_leading_comments(text)
