@@ -248,7 +248,7 @@ def purge_live(warehouse: Warehouse, config: Settings, now: datetime) -> list[Re
     old = [
         file
         for file in found
-        if file.modified_ts < before and file.path != "position.json" and (newest is None or _snapshot(file) != newest)
+        if file.modified_ts < before and file.path not in MARKS and (newest is None or _snapshot(file) != newest)
     ]
     return [Removed("live rows", config.keep_live, count), _remove(root, "live files", config.keep_live, old)]
 
@@ -259,6 +259,7 @@ def _snapshot(file: Stored) -> str | None:
     return path.partition("/")[0] if folder == "snapshots" else None
 
 
+MARKS = ("position.json", "signals.json")  # where the streaming job begins again
 # What is done about alerts: the states in which it waits for nobody, and since when.
 DONE = {
     "held_order": ("'released', 'cancelled'", "coalesce(decided_ts, held_ts)"),

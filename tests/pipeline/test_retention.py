@@ -300,14 +300,15 @@ def test_live_minutes_go_by_their_age_unless_they_are_shown(chain: Chain, config
 
 def test_files_of_the_streaming_job_go_by_their_age_but_not_what_it_starts_with(chain: Chain, config: Settings) -> None:
     live = chain.folder / "live"
-    old = ["position.json", "batches/a.parquet", "snapshots/20261101/snapshot.json", "snapshots/20261102/snapshot.json"]
+    snapshots = ["snapshots/20261101/snapshot.json", "snapshots/20261102/snapshot.json"]
+    old = ["position.json", "signals.json", "batches/a.parquet", *snapshots]
     for name in (*old, "batches/b.parquet"):
         (live / name).parent.mkdir(parents=True, exist_ok=True)
         (live / name).touch()
     for name in old:
         os.utime(live / name, (0, 0))
     assert purge(chain, config)["live files"].count == 2
-    assert stored(chain, "live") == ["batches/b.parquet", "position.json", "snapshots/20261102/snapshot.json"]
+    assert stored(chain, "live") == ["batches/b.parquet", "position.json", "signals.json", snapshots[1]]
 
 
 def ago(days: int) -> datetime:
