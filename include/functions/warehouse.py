@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
 
 # Together less than a subscription's deadline: a message whose function waits for ever is delivered twice.
-LOGIN_S, NETWORK_S, LOCK_S = 5, 8, 10
-LOCKED = 625  # errno: another transaction has what the statement needs, or had it for LOCK_S
+# LOCK_S is less than NETWORK_S, after which the connector cancels the statement by itself.
+LOGIN_S, NETWORK_S, LOCK_S = 5, 8, 6
+# errno of what passes: cancelled by a time-out; another transaction has what the statement needs, or had it for LOCK_S.
+CANCELLED, LOCKED = 604, 625
 SETTING = "MADHATTER_WAREHOUSE"
 Row = dict[str, Any]
 T = TypeVar("T")
@@ -64,7 +66,7 @@ class Warehouse:
                 except errors.ProgrammingError as error:
                     # A statement that is wrong stays wrong; one that met another transaction does not.
                     self._drop()
-                    if is_new and error.errno != LOCKED:
+                    if is_new and error.errno not in (CANCELLED, LOCKED):
                         raise
                     failure: Exception = error
                 except errors.Error as error:

@@ -122,9 +122,12 @@ def test_alert_that_another_transaction_keeps_out_comes_again(
     other.run("begin")
     other.run(book.LOCK)
     told.send(one)
-    until(lambda: [line for line in own.lines if line["status"] == 503], "the function has waited for long enough")
-    other.run("rollback")
-    other.close()
+    try:
+        until(lambda: own.lines, "the function has waited for long enough")
+    finally:
+        other.run("rollback")
+        other.close()
+    assert own.lines[0]["status"] == 503
     told.until(one, "it is booked", state="open")
     assert [line for line in own.lines if line["status"] == 500] == []
 
