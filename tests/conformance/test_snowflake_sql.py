@@ -195,3 +195,19 @@ def test_convert_timezone_follows_the_zones_changes_of_clocks(cursor: SnowflakeC
         dt.datetime(2026, 10, 25, 1, 59),
         dt.datetime(2026, 10, 25, 1, 0),
     ]
+
+
+def test_same_statement_is_about_what_is_there_when_it_is_sent(cursor: SnowflakeCursor) -> None:
+    asked = "select * from t order by 1"
+    cursor.execute("create table t (a integer)")
+    for number in range(2):
+        cursor.execute("insert into t (a) values (%s)", (number,))
+    assert rows(cursor, asked) == [(0,), (1,)]
+    cursor.execute("alter table t add column b varchar default 'x'")
+    assert rows(cursor, asked) == [(0, "x"), (1, "x")]
+    cursor.execute("create schema other")
+    cursor.execute("create table t (c varchar)")
+    assert rows(cursor, asked) == []
+    merge = "merge into t using (select 'm' as c) as new on t.c = new.c when not matched then insert (c) values (new.c)"
+    assert [run(cursor, merge).rowcount for _ in range(2)] == [1, 0]
+    assert rows(cursor, asked) == [("m",)]

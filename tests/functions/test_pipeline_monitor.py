@@ -51,6 +51,20 @@ def jobs() -> Iterator[tuple[list[dict[str, str]], str]]:
     server.server_close()
 
 
+@pytest.fixture
+def monitor(
+    live: Live, start: Start, settings: dict[str, str], jobs: tuple[list[dict[str, str]], str]
+) -> Callable[..., Function]:
+    """Starts pipeline_monitor where a streaming job runs. names: the functions that it looks at."""
+
+    def begin(*names: str) -> Function:
+        jobs[0].append({"name": "live", "currentState": "JOB_STATE_RUNNING"})
+        here = json.dumps({name: live.urls[name] for name in names})
+        return start("pipeline_monitor", **settings, DATAFLOW_API_ENDPOINT=jobs[1], MADHATTER_FUNCTIONS=here)
+
+    return begin
+
+
 def tick(live: Live, own: Function) -> list[str]:
     """A scheduler's call; returns what was found wrong."""
     before = len(own.lines)
@@ -113,12 +127,8 @@ def test_what_is_wrong_is_alerted_once_and_ends_when_it_is_well(
     assert tick(live, own) == []
 
 
-def test_alert_of_dead_letters_says_which_and_not_what_is_in_them(
-    live: Live, start: Start, settings: dict[str, str], jobs: tuple[list[dict[str, str]], str]
-) -> None:
-    jobs[0].append({"name": "live", "currentState": "JOB_STATE_RUNNING"})
-    here = json.dumps({"pipeline_monitor": live.urls["pipeline_monitor"]})
-    own = start("pipeline_monitor", **settings, DATAFLOW_API_ENDPOINT=jobs[1], MADHATTER_FUNCTIONS=here)
+def test_alert_of_dead_letters_says_which_and_not_what_is_in_them(live: Live, monitor: Callable[..., Function]) -> None:
+    own = monitor("pipeline_monitor")
     first = live.publish("dead.fraud-detection", b'{"email": "me@example.com"}')
     live.publish("dead.fraud-detection", b"{")
     assert tick(live, own) == ["dead_letters subscription:fraud-detection"]
@@ -128,15 +138,9 @@ def test_alert_of_dead_letters_says_which_and_not_what_is_in_them(
 
 
 def test_alert_of_dead_letters_goes_on_while_they_cannot_be_looked_at(
-    live: Live,
-    start: Start,
-    settings: dict[str, str],
-    jobs: tuple[list[dict[str, str]], str],
-    warehouse: Snowflake,
+    live: Live, monitor: Callable[..., Function], start: Start, settings: dict[str, str], warehouse: Snowflake
 ) -> None:
-    jobs[0].append({"name": "live", "currentState": "JOB_STATE_RUNNING"})
-    here = json.dumps({name: live.urls[name] for name in ("pipeline_monitor", "alert_book")})
-    own = start("pipeline_monitor", **settings, DATAFLOW_API_ENDPOINT=jobs[1], MADHATTER_FUNCTIONS=here)
+    own = monitor("pipeline_monitor", "alert_book")
     start("alert_book", **settings)
     subject, session = "subscription:live-loader", warehouse.open()
     session.run("delete from ops.alert")
@@ -162,15 +166,9 @@ def test_alert_of_dead_letters_goes_on_while_they_cannot_be_looked_at(
 
 
 def test_stream_that_stands_still_or_makes_nothing_final_is_told_however_long_it_does(
-    live: Live,
-    start: Start,
-    settings: dict[str, str],
-    jobs: tuple[list[dict[str, str]], str],
-    warehouse: Snowflake,
+    live: Live, monitor: Callable[..., Function], warehouse: Snowflake
 ) -> None:
-    jobs[0].append({"name": "live", "currentState": "JOB_STATE_RUNNING"})
-    here = json.dumps({"pipeline_monitor": live.urls["pipeline_monitor"]})
-    own = start("pipeline_monitor", **settings, DATAFLOW_API_ENDPOINT=jobs[1], MADHATTER_FUNCTIONS=here)
+    own = monitor("pipeline_monitor")
     session = warehouse.open()
 
     def found(written_min: int, final_min: int) -> list[str]:
